@@ -37,7 +37,8 @@ impl Hook for Slow {
 }
 
 fn config(shards: usize) -> Config {
-    let text = "allow_anonymous = true\nlisteners.default.address = '127.0.0.1:0'\nhooks.later_deadline = '1h'\nsys.interval = '0s'";
+    let text = "allow_anonymous = true\nlisteners.default.address = '127.0.0.1:0'\nhooks.later_deadline = '1h'\n\
+                limits.connect_timeout = '10m'\nsys.interval = '0s'";
     Config { shards: Some(shards), ..Config::from_toml(text, "inline").expect("it is valid") }
 }
 

@@ -62,7 +62,9 @@ struct Unheard {
 
 impl Unheard {
     fn start(shards: usize, stderr: Stdio) -> Unheard {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+        // It cannot say which port it has. The kernel gives none of these to others.
+        let mut ports = std::iter::repeat_with(|| fastrand::u16(15_000..30_000)).take(1000);
+        let port = ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port");
         let file = format!("{}/unheard-{}-{port}.toml", env!("CARGO_TARGET_TMPDIR"), std::process::id());
         let settings = format!(
             "shards = {shards}\nallow_anonymous = true\nretained.max_messages = 0\nlog.max_lines_per_second = 0\n\

@@ -26,18 +26,24 @@ pub struct Broker {
     socket: PathBuf,
 }
 
-/// Nothing here takes as long.
-const LONG: Duration = Duration::from_secs(120);
+/// Nothing here takes as long, on a machine that is slow and does ten other things as well: it ends tests that would wait for ever.
+const LONG: Duration = Duration::from_secs(600);
+
+/// For a broker that goes on with what another number of shards had: each shard writes anew what it has then, in journals. How much that is depends on
+/// how far the archive had come, and so on how busy the machine was. With this there is room for all that journals of the usual length can have, for each
+/// of three sessions.
+pub const ROOM: &str = "segments = 16";
 
 /// Runs a broker of so many shards on the store at `path`.
 fn run(path: &Path, shards: u32, storage: &str) -> Child {
     let config = path.with_extension("toml");
+    let segments = if storage.contains("segments") { "" } else { "segments = 4" };
     let text = format!(
         "control.socket = '{}'\nshards = {shards}\nallow_anonymous = true\nsys.interval = '0s'\n\
-         limits.max_packet_size = '1MiB'\nqueue.max_offline_messages = 'unlimited'\nqueue.max_queue_bytes = 'unlimited'\n\
+         limits.max_packet_size = '1MiB'\nlimits.connect_timeout = '10m'\nqueue.max_offline_messages = 'unlimited'\nqueue.max_queue_bytes = 'unlimited'\n\
          listeners.default.address = '127.0.0.1:0'\nlisteners.company.address = '127.0.0.1:0'\n\
          listeners.company.mountpoint = 'company'\n\
-         [storage]\npath = '{}'\nsegment_size = '4MiB'\nsegments = 4\n{storage}\n",
+         [storage]\npath = '{}'\nsegment_size = '4MiB'\n{segments}\n{storage}\n",
         path.with_extension("sock").display(),
         path.display()
     );
@@ -49,10 +55,14 @@ fn run(path: &Path, shards: u32, storage: &str) -> Child {
 impl Broker {
     /// Starts a broker of so many shards on the store at `path`; its configuration and its control socket are beside that.
     pub fn start(path: &Path, shards: u32) -> Broker {
-        let broker = Broker::start_with(path, shards, "");
-        let bad = broker.said.iter().find(|line| line.contains("ERROR") || line.starts_with("moormq:"));
+        Broker::start_with(path, shards, "").sound()
+    }
+
+    /// It has found nothing that is damaged.
+    pub fn sound(self) -> Broker {
+        let bad = self.said.iter().find(|line| line.contains("ERROR") || line.starts_with("moormq:"));
         assert!(bad.is_none(), "{bad:?}");
-        broker
+        self
     }
 
     /// Starts one with further settings of the section `storage`. It may find that something is damaged.
@@ -61,7 +71,7 @@ impl Broker {
         let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
         let (mut said, mut read, mut ports) = (Vec::new(), String::new(), [0; 2]);
         while ports.contains(&0) {
-            let Some(line) = lines.next() else { panic!("it has ended: {said:?}") };
+            let Some(line) = lines.next() else { panic!("it has ended, {:?}: {said:?}", child.wait()) };
             let line = line.expect("it is text");
             if line.contains("storage: read") {
                 read = line.clone();
@@ -159,19 +169,18 @@ pub struct Client(TcpStream);
 impl Client {
     /// Connects with this body of a CONNECT, and reads CONNACK.
     pub fn connect(port: u16, body: &[u8]) -> Client {
-        let mut client = Client::begin(port, body);
+        let mut client = Client::begin(port);
+        client.send(0x10, body);
         let (kind, body) = client.receive();
         assert!(kind == 0x20 && body[1] == 0, "{body:?}");
         client
     }
 
-    /// Connects with this body of a CONNECT, and reads nothing.
-    pub fn begin(port: u16, body: &[u8]) -> Client {
+    /// Connects, and says nothing.
+    pub fn begin(port: u16) -> Client {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
         stream.set_read_timeout(Some(LONG)).expect("a duration");
-        let mut client = Client(stream);
-        client.send(0x10, body);
-        client
+        Client(stream)
     }
 
     /// MQTT 3.1.1 with a session that is kept.
@@ -242,10 +251,10 @@ impl Client {
         }
     }
 
-    /// Leaves in an orderly way.
+    /// Leaves in an orderly way. What was on its way to it counts no more.
     pub fn leave(mut self) {
         self.send(0xe0, &[]);
-        assert_eq!(self.0.read(&mut [0]).expect("it closes"), 0);
+        std::io::copy(&mut self.0, &mut std::io::sink()).expect("it closes");
     }
 }
 

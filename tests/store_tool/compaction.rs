@@ -47,18 +47,19 @@ fn a_compaction_that_is_killed_costs_nothing() {
     let path = directory.path().join("store");
     fill(&path);
     let before = rows(&path);
-    let mut was_killed = 0;
-    for round in 0..40 {
+    let (mut round, mut was_killed) = (0, 0);
+    // How long one takes depends on the machine: there are further rounds until some were killed.
+    while round < 40 || was_killed < 6 {
         let mut command = Command::new(PROGRAM);
         command.args(["store", "compact"]).arg(&path).stdout(Stdio::null());
         let mut child = command.spawn().expect("it can be run");
-        thread::sleep(Duration::from_micros(1700 * round));
+        thread::sleep(Duration::from_micros(1700 * (round % 40)));
         let _ = child.kill();
         was_killed += u32::from(!child.wait().expect("it ends").success());
         assert_eq!(rows(&path), before, "round {round}");
         assert_eq!(store("verify", &path, &[]).code, Some(0));
+        round += 1;
     }
-    assert!(was_killed > 5, "{was_killed} were killed before their end");
     // Where it can be: both kinds of remains.
     fs::create_dir_all(path.join("journal.new")).expect("it can be made");
     fs::write(path.join("journal.new/0000-00000000"), "half of a").expect("it can be written");

@@ -20,6 +20,9 @@ fn commits(path: &Path) -> Vec<(PathBuf, Vec<u64>)> {
     names.filter_map(of).collect()
 }
 
+/// Where the first record of a commit begins. How long it is depends on what else came at that time: behind it there may be nothing that counts.
+const RECORDS: u64 = 40;
+
 fn write(path: &Path, at: u64, bytes: &[u8]) {
     let file = OpenOptions::new().write(true).open(path).expect("it is there");
     file.write_all_at(bytes, at).expect("it can be written");
@@ -39,7 +42,7 @@ fn damage_is_told_with_its_file_and_place_and_a_torn_tail_is_none() {
     assert!(places.len() > 3, "{places:?}");
     let name = segment.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
     let last = *places.last().expect("there are some");
-    write(&segment, last + 40, &[0xff; 8]);
+    write(&segment, last + RECORDS, &[0xff; 8]);
     let said = store("verify", &path, &[]);
     assert_eq!(said.code, Some(0), "{said:?}");
     let told = format!("note: journal/{name}: the last commit, 4096 bytes at {last}, is not whole");
@@ -47,7 +50,7 @@ fn damage_is_told_with_its_file_and_place_and_a_torn_tail_is_none() {
 
     // One that others follow.
     let third = places[2];
-    write(&segment, third + 50, &[0xff; 8]);
+    write(&segment, third + RECORDS, &[0xff; 8]);
     let before = files(&path);
     let said = store("verify", &path, &[]);
     assert_eq!(said.code, Some(4), "{said:?}");

@@ -1,7 +1,7 @@
 //! `moormq store import mqtt://...`: the retained messages of a broker that runs.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
@@ -134,7 +134,10 @@ fn what_goes_wrong_is_said_and_no_store_is_made() {
         assert!(said.code != Some(0) && said.err.contains(why), "{said:?}");
         assert!(!path.exists());
     };
-    let nobody = TcpListener::bind("127.0.0.1:0").expect("there is a port").local_addr().expect("it has one").port();
+    // Nobody listens at a port that is taken by who does not.
+    let taken = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("there are sockets");
+    taken.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("there is a port");
+    let nobody = taken.local_addr().expect("it has one").as_socket().expect("it is of IP").port();
     refused(import(nobody, &path, &[]), "cannot be reached: Connection refused");
     refused(import(nobody, &path, &["--filter", "a/#/b"]), "a/#/b is no topic filter");
     let of = |url: &str| moormq(&["store", "import", url, path.to_str().expect("a path of the test")]);
@@ -172,31 +175,48 @@ fn what_goes_wrong_is_said_and_no_store_is_made() {
 }
 
 /// Mosquitto itself: `tests/tools` installs it.
-struct Mosquitto(Child);
+struct Mosquitto {
+    child: Child,
+    port: u16,
+}
 
 impl Drop for Mosquitto {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 impl Mosquitto {
-    fn start(port: u16) -> Mosquitto {
-        let mut command = Command::new("/usr/sbin/mosquitto");
-        let child = command.args(["-p", &port.to_string()]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let started = Mosquitto(child.expect("it can be run: tests/tools installs it"));
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            thread::sleep(Duration::from_millis(10));
+    /// It has to be given a port. Whoever else wants one has it from the kernel, which gives none of these to anybody; if one is taken even so,
+    /// Mosquitto ends, and another one is tried.
+    fn start() -> Mosquitto {
+        for _ in 0..20 {
+            let port = fastrand::u16(15_000..30_000);
+            let mut command = Command::new("/usr/sbin/mosquitto");
+            let child = command.args(["-p", &port.to_string()]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+            let mut started = Mosquitto { child: child.expect("it can be run: tests/tools installs it"), port };
+            while started.child.try_wait().expect("it is a child").is_none() {
+                thread::sleep(Duration::from_millis(10));
+                if started.listens() {
+                    return started;
+                }
+            }
         }
-        started
+        panic!("it ends at once, whichever port it is given");
+    }
+
+    /// Whether it is this process that listens there: one that has not bound its port yet does not.
+    fn listens(&self) -> bool {
+        let listener = SocketAddr::from(([127, 0, 0, 1], self.port));
+        moormq::net::port_holder::holder_of(listener).is_some_and(|holder| holder.pid == self.child.id())
     }
 }
 
 #[test]
 fn mosquitto_gives_what_it_retains() {
-    let port = TcpListener::bind("127.0.0.1:0").expect("there is a port").local_addr().expect("it has one").port();
-    let _mosquitto = Mosquitto::start(port);
+    let mosquitto = Mosquitto::start();
+    let port = mosquitto.port;
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("store");
     let mut publisher = Client::v5(port, "publisher", &[]);

@@ -11,7 +11,7 @@ use moormq::storage::ReadOnlyStore;
 use moormq::storage::archive::{ArchiveFile, ArchiveSettings, find_pages, read_messages};
 use moormq::time::Time;
 
-use super::broker::{Broker, Client, publish, text};
+use super::broker::{Broker, Client, ROOM, publish, text};
 use super::tool::{files, rows, store};
 
 /// So many messages of 8 KB are more than the journals may hold: 16 MiB.
@@ -40,7 +40,8 @@ fn what_is_in_the_archive_is_told_kept_and_delivered() {
     let said = store("stat", &path, &[]);
     assert!(said.out.contains(&format!("messages of sessions: {MANY}, ")), "{}", said.out);
     let Archive { pages, messages, bytes, bytes_on_disk } = archive_of(&path);
-    assert!(messages > MANY / 2 && pages * 3 < messages && messages <= pages * 4, "{pages} pages, {messages} messages");
+    // The journals have the others, all that they can if the archive had fallen behind when the broker was killed.
+    assert!(messages > MANY / 3 && pages * 3 < messages && messages <= pages * 4, "{pages} pages, {messages} messages");
     // A page has up to four of them, and takes 32 KiB.
     assert!((messages as u64 * 8000..pages as u64 * 33_000).contains(&bytes), "{bytes}");
     assert!(bytes_on_disk > bytes, "{bytes_on_disk}");
@@ -60,7 +61,7 @@ fn what_is_in_the_archive_is_told_kept_and_delivered() {
     assert_eq!(said.code, Some(0), "{said:?}");
     assert_eq!(numbers(), expected);
     // All come, in order, to another number of shards.
-    let broker = Broker::start(&path, 2);
+    let broker = Broker::start_with(&path, 2, ROOM).sound();
     let mut absent = Client::v5(broker.port, "absent", &[]);
     for number in &expected {
         let (kind, body) = absent.receive();
@@ -242,10 +243,12 @@ fn an_archive_that_cannot_be_read_ends_the_broker() {
     waiting(&path);
     // Not what it has in memory.
     let broker = Broker::start_with(&path, 1, "archive.cache_size = '1MiB'");
+    let mut absent = Client::begin(broker.port);
     let file = OpenOptions::new().write(true).open(path.join("archive.redb")).expect("it is there");
     file.set_len(8192).expect("it can be made shorter");
     let head = [&b"\0\x04MQTT\x05"[..], &[0, 0, 0, 5, 0x11, 0xff, 0xff, 0xff, 0xff]].concat();
-    let absent = Client::begin(broker.port, &[head, text("absent")].concat());
+    // It may have ended before: if it has something to write there, it finds out by itself.
+    let _ = absent.try_send(0x10, &[head, text("absent")].concat());
     let (code, last) = broker.ended();
     drop(absent);
     assert_eq!(code, Some(101), "{last}");

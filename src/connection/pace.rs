@@ -1,10 +1,8 @@
 //! How a client takes what it is sent.
 
-/// The pace of a client, compared with that of what is published to it.
+/// The pace of a client for which something waits, compared with that of what is published to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// There is room in its output, and nothing waits for it.
-    Free,
     /// There is room in its output for what waits.
     Keeping,
     /// There is none: what comes is queued, and whoever publishes it waits, if it is too much.

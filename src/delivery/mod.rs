@@ -32,6 +32,7 @@ pub use writer::{PublishWriter, Sending};
 
 use crate::client::DropReason;
 use crate::codec::QoS;
+use crate::connection::Pace;
 use crate::message::Publication;
 use crate::session::{Buffered, MigrationState, PublicationId, QueueLimits, Recipient, Session};
 use crate::sharding::SlotTraffic;
@@ -134,6 +135,14 @@ pub fn is_due_here(
     Due::Here
 }
 
+/// What becomes of a message for a client that is connected and not free.
+pub fn busy(qos: QoS, pace: Pace) -> Delivered {
+    match (qos, pace) {
+        (QoS::AtMostOnce, Pace::Lost) => Delivered::Dropped(DropReason::SlowConsumer),
+        _ => Delivered::Queue { online: true },
+    }
+}
+
 /// What becomes of a message for a session without a connection.
 pub fn offline<S>(session: &Session<S>, recipient: &Recipient, qos: QoS) -> Delivered {
     match (session.is_kept(), qos) {
@@ -195,6 +204,20 @@ mod tests {
         for granted in QOS {
             assert_eq!(QOS.map(|sent| qos_for(&session, &recipient(granted), &publication(sent))), [granted; 3]);
         }
+    }
+
+    #[test]
+    fn everything_is_queued_for_a_client_that_is_not_free() {
+        for pace in [Pace::Keeping, Pace::Full] {
+            assert_eq!(QOS.map(|qos| busy(qos, pace)), [Delivered::Queue { online: true }; 3]);
+        }
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_loses_qos_0_and_nothing_else() {
+        let queued = Delivered::Queue { online: true };
+        let lost = Delivered::Dropped(DropReason::SlowConsumer);
+        assert_eq!(QOS.map(|qos| busy(qos, Pace::Lost)), [lost, queued, queued]);
     }
 
     #[test]

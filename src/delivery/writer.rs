@@ -6,7 +6,7 @@ use crate::client::DropReason;
 use crate::codec::{Ack, AckKind, Outgoing, PacketId, ProtocolVersion, QoS, ReasonCode};
 use crate::config::QueueType;
 use crate::connection::{
-    Aliases, Connection, ConnectionStage, Outbox, OutgoingAlias, Pace, SPLICE_FROM, Spares, SplicedPart,
+    Aliases, Connection, ConnectionStage, Outbox, OutgoingAlias, SPLICE_FROM, Spares, SplicedPart,
 };
 use crate::hooks::{Chain, DeliverModifiersM5, DeliveryM5};
 use crate::message::{Message, Publication};
@@ -22,13 +22,15 @@ const ALIAS_COST: usize = 5;
 const IDS: usize = 8;
 
 /// A PUBLISH that is to be written: everything but who it goes to.
+#[derive(Clone, Copy)]
 struct Item<'a> {
     publication: &'a Publication<'a>,
     qos: QoS,
     retain: bool,
     /// It was sent before: DUP is set, and hooks have said what they make of it.
     again: bool,
-    ids: &'a [u32],
+    packet_id: Option<PacketId>,
+    ids: &'a SubscriptionIds,
 }
 
 /// A PUBLISH that is larger than the client's Maximum Packet Size [MQTT-3.1.2-24].
@@ -70,10 +72,9 @@ pub struct Sending {
 }
 
 impl<C: Chain> PublishWriter<'_, C> {
-    /// Sends a publication to an online session, if its client is free and the window has room. `encoded` has what was encoded for other
+    /// Sends a publication to an online session whose client is free, if the window has room. `encoded` has what was encoded for other
     /// recipients; none if there is this one only.
     #[inline]
-    #[allow(clippy::too_many_arguments)]
     pub fn deliver<A>(
         &mut self,
         session: &mut Session<C::State>,
@@ -81,17 +82,13 @@ impl<C: Chain> PublishWriter<'_, C> {
         recipient: &Recipient,
         publication: &Publication<'_>,
         (qos, retain): (QoS, bool),
-        pace: Pace,
         encoded: Option<&mut EncodedForms>,
     ) -> Delivered {
-        let straight = pace == Pace::Free;
-        debug_assert!(!straight || !session.outbound.is_anything_waiting());
-        let item = Item { publication, qos, retain, again: false, ids: &recipient.ids };
-        let sent = if qos == QoS::AtMostOnce && straight {
-            self.write(session, connection, &item, None, encoded).is_ok()
-        } else if qos == QoS::AtMostOnce && pace == Pace::Lost {
-            return Delivered::Dropped(DropReason::SlowConsumer);
-        } else if straight && session.outbound.has_room(session.settings.send_maximum) {
+        debug_assert!(!session.outbound.is_anything_waiting());
+        let item = Item { publication, qos, retain, again: false, packet_id: None, ids: &recipient.ids };
+        let sent = if qos == QoS::AtMostOnce {
+            self.write(session, connection, &item, encoded).is_ok()
+        } else if session.outbound.has_room(session.settings.send_maximum) {
             let keep = || recipient.delivery(publication, qos, retain);
             let sequence = session.outbound.next_sequence();
             self.put_in_flight(session, connection, &item, sequence, encoded, keep)
@@ -115,9 +112,9 @@ impl<C: Chain> PublishWriter<'_, C> {
         if connection.outbox.waiting() >= most || session.outbound.has_unsent() {
             return None;
         }
-        let item = Item { publication, qos, retain: true, again: false, ids: &recipient.ids };
+        let item = Item { publication, qos, retain: true, again: false, packet_id: None, ids: &recipient.ids };
         let sent = if qos == QoS::AtMostOnce {
-            self.write(session, connection, &item, None, None).is_ok()
+            self.write(session, connection, &item, None).is_ok()
         } else if session.outbound.has_room(session.settings.send_maximum) {
             let sequence = session.outbound.next_sequence();
             let keep = || recipient.delivery(publication, qos, true);
@@ -174,8 +171,9 @@ impl<C: Chain> PublishWriter<'_, C> {
         let OutgoingMessage { qos, retain, .. } = delivery;
         let message = entry.rewritten().unwrap_or(&delivery.message).clone();
         let publication = message.publication();
-        let item = Item { publication: &publication, qos, retain, again: true, ids: &delivery.ids };
-        if self.write(session, connection, &item, Some(packet_id), None).is_ok() {
+        let packet_id = Some(packet_id);
+        let item = Item { publication: &publication, qos, retain, again: true, packet_id, ids: &delivery.ids };
+        if self.write(session, connection, &item, None).is_ok() {
             session.outbound.sent_again();
             progress.sent(&delivery.ids);
         } else {
@@ -227,10 +225,10 @@ impl<C: Chain> PublishWriter<'_, C> {
         let is_said_first = qos == QoS::ExactlyOnce
             && session.stored.is_some()
             && (order == QueueType::Lifo || delivery.group.is_some());
-        let item = Item { publication: &publication, qos, retain, again: false, ids: &ids };
+        let item = Item { publication: &publication, qos, retain, again: false, packet_id: None, ids: &ids };
         let mut waiting = Some(delivery);
         let sent = match qos {
-            QoS::AtMostOnce => self.write(session, connection, &item, None, None).is_ok(),
+            QoS::AtMostOnce => self.write(session, connection, &item, None).is_ok(),
             _ => {
                 let sequence = session.outbound.next_sequence_for(key);
                 let keep = || waiting.take().expect("a message is put in flight once");
@@ -262,20 +260,22 @@ impl<C: Chain> PublishWriter<'_, C> {
         encoded: Option<&mut EncodedForms>,
         keep: impl FnOnce() -> OutgoingMessage,
     ) -> bool {
-        let packet_id = Some(packet_id(sequence));
-        let Ok(rewritten) = self.write(session, connection, item, packet_id, encoded) else { return false };
+        let item = Item { packet_id: Some(packet_id(sequence)), ..*item };
+        let Ok(rewritten) = self.write(session, connection, &item, encoded) else { return false };
         session.outbound.put_in_flight(sequence, keep(), rewritten);
         true
     }
 
     /// Writes a PUBLISH into the outbox, and gives what a hook made of its message, if one did. Fails if it is larger than
     /// the client's Maximum Packet Size.
+    // Always inline, with what it calls before `write_own`: nearly all recipients of a message to many are sent what was encoded for the
+    // first of them, and need no more than this.
+    #[inline(always)]
     fn write<A>(
         &mut self,
         session: &mut Session<C::State>,
         connection: &mut Connection<A>,
         item: &Item<'_>,
-        packet_id: Option<PacketId>,
         encoded: Option<&mut EncodedForms>,
     ) -> Result<Option<Message>, TooLarge> {
         let ConnectionStage::Connected(connected) = &mut connection.stage else { return Ok(None) };
@@ -283,10 +283,28 @@ impl<C: Chain> PublishWriter<'_, C> {
         let rewritten = if item.again { None } else { self.ask_on_deliver(session, item) };
         if let Some(forms) = encoded.as_deref()
             && rewritten.is_none()
-            && self.write_encoded(forms, session, version, &mut connection.outbox, item, packet_id)
+            && self.write_encoded(forms, session, version, &mut connection.outbox, item)
         {
             return Ok(None);
         }
+        // Copies that are made here alone: those they are made of stay in registers as long as they do not come this far.
+        let (chain, traffic, buffers, now) = (&mut *self.chain, &mut *self.traffic, &mut *self.buffers, self.now);
+        let (mut writer, item) = (PublishWriter { chain, traffic, buffers, now }, *item);
+        writer.write_own(session, connection, &item, encoded, rewritten)
+    }
+
+    /// Writes a PUBLISH for which no packet was encoded that suits: see [`write`](Self::write). The hooks have been asked.
+    #[inline(never)]
+    fn write_own<A>(
+        &mut self,
+        session: &mut Session<C::State>,
+        connection: &mut Connection<A>,
+        item: &Item<'_>,
+        encoded: Option<&mut EncodedForms>,
+        rewritten: Option<Message>,
+    ) -> Result<Option<Message>, TooLarge> {
+        let ConnectionStage::Connected(connected) = &mut connection.stage else { return Ok(None) };
+        let version = connected.version;
         let shown = rewritten.as_ref().map(Message::publication);
         let publication = shown.as_ref().unwrap_or(item.publication);
         let topic = publication.topic.as_str();
@@ -295,10 +313,10 @@ impl<C: Chain> PublishWriter<'_, C> {
             qos: item.qos,
             retain: item.retain,
             topic,
-            packet_id,
+            packet_id: item.packet_id,
             alias: None,
             message_expiry: publication.remaining_expiry(self.now),
-            subscription_ids: item.ids,
+            subscription_ids: &item.ids[..],
             properties: publication.properties,
             payload: publication.payload,
         };
@@ -319,7 +337,7 @@ impl<C: Chain> PublishWriter<'_, C> {
         }
         self.traffic.count(session.slot);
         let out = connection.outbox.bytes(self.buffers);
-        let suits_others = rewritten.is_none() && item.ids.is_empty() && outgoing.alias.is_none();
+        let suits_others = rewritten.is_none() && item.ids.is_none() && outgoing.alias.is_none();
         if outgoing.properties.len() >= SPLICE_FROM && version.is_v5() {
             self.write_with_large_properties(&mut connection.outbox, &outgoing, publication);
         } else if outgoing.payload.len() >= SPLICE_FROM {
@@ -327,7 +345,7 @@ impl<C: Chain> PublishWriter<'_, C> {
             connection.outbox.splice(publication.keep(), SplicedPart::Payload);
         } else if let Some(forms) = encoded.filter(|_| suits_others) {
             let first_byte = Outgoing::first_byte(item.again, item.qos, item.retain);
-            forms.encode(&outgoing, version).append(first_byte, packet_id, out);
+            forms.encode(&outgoing, version).append(first_byte, item.packet_id, out);
         } else {
             outgoing.encode(version, out);
         }
@@ -354,7 +372,7 @@ impl<C: Chain> PublishWriter<'_, C> {
 
     /// Writes the packet that another recipient was sent, but for its flags and packet id. False if nothing was encoded that suits
     /// this recipient. To make up the whole packet first would cost several times as much.
-    #[inline]
+    #[inline(always)]
     fn write_encoded(
         &mut self,
         forms: &EncodedForms,
@@ -362,16 +380,15 @@ impl<C: Chain> PublishWriter<'_, C> {
         version: ProtocolVersion,
         outbox: &mut Outbox,
         item: &Item<'_>,
-        packet_id: Option<PacketId>,
     ) -> bool {
         let settings = &session.settings;
-        let Some(form) = forms.encoded(version, packet_id) else { return false };
-        if form.len() > settings.maximum_outgoing || !item.ids.is_empty() || settings.alias_maximum_out > 0 {
+        let Some(form) = forms.encoded(version, item.packet_id) else { return false };
+        if form.len() > settings.maximum_outgoing || !item.ids.is_none() || settings.alias_maximum_out > 0 {
             return false;
         }
         self.traffic.count(session.slot);
         let first_byte = Outgoing::first_byte(item.again, item.qos, item.retain);
-        form.append(first_byte, packet_id, outbox.bytes(self.buffers));
+        form.append(first_byte, item.packet_id, outbox.bytes(self.buffers));
         true
     }
 

@@ -51,6 +51,12 @@ impl SubscriptionIds {
         }
     }
 
+    /// Whether there is none. A list has at least two, so that no recipient's is looked into for this.
+    #[inline]
+    pub fn is_none(&self) -> bool {
+        matches!(self, SubscriptionIds::AtMostOne(0))
+    }
+
     /// The memory of their list in bytes, shared or not.
     #[inline]
     pub fn bytes(&self) -> usize {

@@ -191,34 +191,21 @@ impl<C: Chain> Clients<C> {
         let is_free = !session.outbound.is_anything_waiting()
             && to.connection.outbox.waiting() < self.flow.most()
             && !(qos == QoS::ExactlyOnce && session.stored.is_some());
-        let (mut pace, mut is_lossless) = (Pace::Free, false);
         if !is_free {
-            let listener = to.connection.listener;
-            is_lossless = routed.publisher.is_some() && self.flow.lossless.applies(publication.topic, listener);
-            pace = self.flow.pace(id, Backlog::of(session, to.connection), qos, self.agenda.now());
-            if is_lossless && pace == Pace::Lost {
-                pace = Pace::Full;
-            }
+            return deliver_to_busy(self, id, (recipient, routed), (qos, retain));
         }
         let (chain, traffic, now) = (&mut self.chain, &mut self.delivery.traffic, self.agenda.now());
         let mut writer = PublishWriter { chain, traffic, buffers: to.buffers, now };
-        let outcome = writer.deliver(session, to.connection, recipient, publication, (qos, retain), pace, encoded);
-        if outcome == Delivered::Sent {
-            self.statistics.counters.messages_out += 1;
-            to.queue_for_output();
-            if qos > QoS::AtMostOnce && session.stored.is_some() {
-                let as_ = (qos, retain, publication.decision);
-                recording::note_sent(&mut self.persistence, session, (recipient, routed.at), as_);
-            }
-        } else {
-            let keeps = is_lossless || keeps_for_group(&self.flow, (id, qos), recipient, routed);
-            self.settle(recipient, routed, (qos, retain, keeps), outcome);
+        let outcome = writer.deliver(session, to.connection, recipient, publication, (qos, retain), encoded);
+        if outcome != Delivered::Sent {
+            let keeps = keeps_for_group(&self.flow, (to.connection.id, qos), recipient, routed);
+            return self.settle(recipient, routed, (qos, retain, keeps), outcome);
         }
-        if pace == Pace::Full {
-            match routed.publisher {
-                Some(publisher) if is_lossless => hold_without_end(self, (id, recipient.session), qos, publisher),
-                _ => self.hold_publisher(id, recipient.session, qos, routed),
-            }
+        self.statistics.counters.messages_out += 1;
+        to.queue_for_output();
+        if qos > QoS::AtMostOnce && session.stored.is_some() {
+            let as_ = (qos, retain, publication.decision);
+            recording::note_sent(&mut self.persistence, session, (recipient, routed.at), as_);
         }
     }
 
@@ -339,6 +326,34 @@ impl<C: Chain> Clients<C> {
             &[recipient],
             &Routed { publication: &publication, id, publisher: None, is_moved, portioning, at: 0 },
         );
+    }
+}
+
+/// Delivers a publication to a client that is connected and not free: something waits for it, or it has to wait itself. Nothing is sent;
+/// if what waits is too much, the publisher waits.
+// A function of its own: what it looks at would take registers from the delivery to a client that is free.
+#[cold]
+fn deliver_to_busy<C: Chain>(
+    clients: &mut Clients<C>,
+    id: ConnectionId,
+    (recipient, routed): (&Recipient, &Routed<'_>),
+    (qos, retain): (QoS, bool),
+) {
+    let index = recipient.session;
+    let Some((session, connection)) = clients.sessions.get(index).zip(clients.connections.get(id)) else { return };
+    let (topic, listener) = (routed.publication.topic, connection.listener);
+    let is_lossless = routed.publisher.is_some() && clients.flow.lossless.applies(topic, listener);
+    let mut pace = clients.flow.pace(id, Backlog::of(session, connection), qos, clients.agenda.now());
+    if is_lossless && pace == Pace::Lost {
+        pace = Pace::Full;
+    }
+    let keeps = is_lossless || keeps_for_group(&clients.flow, (id, qos), recipient, routed);
+    clients.settle(recipient, routed, (qos, retain, keeps), delivery::busy(qos, pace));
+    if pace == Pace::Full {
+        match routed.publisher {
+            Some(publisher) if is_lossless => hold_without_end(clients, (id, index), qos, publisher),
+            _ => clients.hold_publisher(id, index, qos, routed),
+        }
     }
 }
 

@@ -26,6 +26,8 @@ const FEW: usize = 64;
 #[repr(C)]
 pub struct Waiting {
     places: VecDeque<Option<OutgoingMessage>>,
+    /// What is in the archive, if anything ever was.
+    pages: Option<Box<Pages>>,
     /// The number of the first place.
     first: u64,
     gaps: usize,
@@ -38,8 +40,6 @@ pub struct Waiting {
     held: Held<{ MemoryKind::Queues as u8 }>,
     /// How often places got other numbers than they had.
     renumbered: u32,
-    /// What is in the archive, if anything ever was.
-    pages: Option<Box<Pages>>,
     /// How far messages have become pages that are not persisted, and how far those that are were taken out.
     paged: Walk,
     persisted: Walk,
@@ -88,7 +88,13 @@ impl Waiting {
     /// Whether there is none.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.places.is_empty() && self.pages.as_ref().is_none_or(|pages| pages.len() == 0)
+        self.places.is_empty() && (self.pages.is_none() || self.are_pages_empty())
+    }
+
+    // Apart, as every delivery asks whether something waits, and few queues ever had a page.
+    #[cold]
+    fn are_pages_empty(&self) -> bool {
+        self.pages.as_ref().is_none_or(|pages| pages.len() == 0)
     }
 
     /// Their bytes, shared or not.

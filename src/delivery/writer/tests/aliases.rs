@@ -64,7 +64,7 @@ proptest! {
             let (topic, payload) = ("t".repeat(topic / 30 * 30 + 1), vec![0; payload]);
             let publication = publication(&topic, &payload, QoS::AtMostOnce);
             let whole = Outgoing { topic: &topic, payload: &payload, ..Outgoing::default() }.encoded_len(V5);
-            let outcome = client.deliver(&recipient(), &publication, Pace::Free, None);
+            let outcome = client.deliver(&recipient(), &publication, None);
             let output = client.output();
             prop_assert_eq!(outcome == Delivered::Sent, whole <= maximum);
             prop_assert!(output.len() <= maximum);

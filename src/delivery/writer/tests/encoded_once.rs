@@ -19,11 +19,11 @@ const FOREIGN: &[u8] = b"encoded for another";
 /// Whether a client is sent what was encoded for others.
 fn shares<C: Chain>(client: &mut Client<C>, recipient: &Recipient) -> bool {
     let publication = publication("t", b"own", QoS::AtMostOnce);
-    assert_eq!(client.deliver(recipient, &publication, Pace::Free, Some(&mut foreign())), Delivered::Sent);
+    assert_eq!(client.deliver(recipient, &publication, Some(&mut foreign())), Delivered::Sent);
     let is_shared = client.texts() == [String::from_utf8_lossy(FOREIGN)];
     // And the other way round: what is its own is not kept for others.
     let mut forms = EncodedForms::default();
-    client.deliver(recipient, &publication, Pace::Free, Some(&mut forms));
+    client.deliver(recipient, &publication, Some(&mut forms));
     let version = client.session.client.version;
     assert_eq!(forms.encoded(version, None).is_some(), is_shared);
     is_shared
@@ -39,7 +39,7 @@ fn a_packet_is_encoded_once_for_each_version_and_for_qos_0_and_the_others() {
         let mut client = client();
         let mut published = publication("t", b"own", qos);
         published.retain = true;
-        client.deliver(&recipient(), &published, Pace::Free, Some(&mut forms));
+        client.deliver(&recipient(), &published, Some(&mut forms));
         let output = client.output();
         let publish = one(&output);
         assert_eq!((publish.payload, publish.qos, publish.retain), (FOREIGN, qos, true));
@@ -54,7 +54,7 @@ fn packet_ids_are_each_clients_own() {
         let mut client = client();
         (0..before).for_each(|_| assert_eq!(client.sent("before", QoS::AtLeastOnce), Delivered::Sent));
         client.output();
-        client.deliver(&recipient(), &published, Pace::Free, Some(&mut forms));
+        client.deliver(&recipient(), &published, Some(&mut forms));
         let output = client.output();
         assert_eq!(id(&one(&output)), Some(before + 1));
         assert_eq!(client.session.outbound.in_flight(), usize::from(before) + 1);
@@ -79,7 +79,7 @@ fn what_a_client_with_aliases_is_sent_without_one_serves_others() {
     with_aliases.session.settings.alias_maximum_out = 1;
     let mut forms = EncodedForms::default();
     let published = publication("t", b"x", QoS::AtMostOnce);
-    with_aliases.deliver(&recipient(), &published, Pace::Free, Some(&mut forms));
+    with_aliases.deliver(&recipient(), &published, Some(&mut forms));
     assert!(forms.encoded(V5, None).is_some());
 }
 
@@ -89,8 +89,8 @@ fn what_is_encoded_already_is_dropped_if_it_is_too_large() {
     client.session.settings.maximum_outgoing = 8;
     let published = publication("t", b"too large", QoS::AtMostOnce);
     let mut forms = EncodedForms::default();
-    self::client().deliver(&recipient(), &published, Pace::Free, Some(&mut forms));
-    let outcome = client.deliver(&recipient(), &published, Pace::Free, Some(&mut forms));
+    self::client().deliver(&recipient(), &published, Some(&mut forms));
+    let outcome = client.deliver(&recipient(), &published, Some(&mut forms));
     assert_eq!((outcome, client.output()), (Delivered::Dropped(DropReason::PacketTooLarge), Vec::new()));
 }
 
@@ -154,7 +154,7 @@ fn received(asked: &[Asked], payloads: &[Vec<u8>], properties: &[u8], expires: T
                 ids
             });
             let recipient = Recipient { ids, ..recipient() };
-            client.deliver(&recipient, &published, Pace::Free, Some(&mut forms).filter(|_| shared));
+            client.deliver(&recipient, &published, Some(&mut forms).filter(|_| shared));
         }
     }
     clients.iter_mut().map(Client::output).collect()

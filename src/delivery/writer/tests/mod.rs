@@ -16,7 +16,9 @@ use super::*;
 use crate::client::ConnectionId;
 use crate::codec::{MAX_PACKET_SIZE, Packet, PropertyBlock, Publish, Sender, Split, decode, split};
 use crate::config::QueueType;
+use crate::connection::Pace;
 use crate::connection::testing::{connected, connection};
+use crate::delivery::busy;
 use crate::hooks::{Context, DeliverAnswer, DeliverModifiers, Delivery, Hook, NoHooks};
 use crate::session::SubscriptionIds;
 use crate::session::testing::{delivery, session_of};
@@ -57,19 +59,20 @@ impl<C: Chain> Client<C> {
         &mut self,
         recipient: &Recipient,
         publication: &Publication<'_>,
-        pace: Pace,
         encoded: Option<&mut EncodedForms>,
     ) -> Delivered {
         let Client { chain, session, connection, traffic } = self;
         let mut writer = PublishWriter { chain, traffic, buffers: &mut Spares::default(), now: NOW };
         let as_agreed = (publication.qos, publication.retain);
-        writer.deliver(session, connection, recipient, publication, as_agreed, pace, encoded)
+        writer.deliver(session, connection, recipient, publication, as_agreed, encoded)
     }
 
     /// Delivers `payload` to topic `t` at this QoS.
     fn sent(&mut self, payload: &str, qos: QoS) -> Delivered {
-        let pace = if self.session.outbound.is_anything_waiting() { Pace::Keeping } else { Pace::Free };
-        self.deliver(&recipient(), &publication("t", payload.as_bytes(), qos), pace, None)
+        if self.session.outbound.is_anything_waiting() {
+            return busy(qos, Pace::Keeping);
+        }
+        self.deliver(&recipient(), &publication("t", payload.as_bytes(), qos), None)
     }
 
     /// Sends a retained message with its own QoS, while so many bytes of output may wait.

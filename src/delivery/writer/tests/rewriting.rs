@@ -9,7 +9,7 @@ fn a_hook_rewrites_topic_and_payload_for_one_client() {
         let mut client = Client::new(version, NoHooks.hook(Says(rewritten)));
         let mut published = publication("t", b"x", QoS::AtLeastOnce);
         published.retain = true;
-        client.deliver(&recipient(), &published, Pace::Free, None);
+        client.deliver(&recipient(), &published, None);
         let output = client.output();
         let found = publishes(&output, version);
         assert_eq!((found[0].topic, found[0].payload), ("other", &b"rewritten"[..]));

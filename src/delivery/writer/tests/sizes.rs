@@ -28,7 +28,7 @@ fn a_large_payload_is_spliced_in_and_shared() {
         let payload = vec![b'x'; length];
         let publication = publication("t", &payload, QoS::AtLeastOnce);
         let mut client = client();
-        assert_eq!(client.deliver(&recipient(), &publication, Pace::Free, None), Delivered::Sent);
+        assert_eq!(client.deliver(&recipient(), &publication, None), Delivered::Sent);
         let output = client.connection.outbox.take().expect("it was written");
         let is_shared = output.splices.iter().map(|splice| splice.message.same_as(&publication.keep()));
         assert_eq!(is_shared.collect::<Vec<_>>(), vec![true; usize::from(is_spliced)]);
@@ -50,7 +50,7 @@ fn large_properties_are_spliced_in_and_shared_too() {
         let mut client = client();
         for publication in [&small, &large, &small] {
             let mut forms = EncodedForms::default();
-            assert_eq!(client.deliver(&recipient(), publication, Pace::Free, Some(&mut forms)), Delivered::Sent);
+            assert_eq!(client.deliver(&recipient(), publication, Some(&mut forms)), Delivered::Sent);
         }
         let output = client.connection.outbox.take().expect("it was written");
         assert!(output.bytes.len() < 100 + length % SPLICE_FROM, "nothing large is copied");
@@ -71,6 +71,6 @@ fn a_large_payload_is_never_encoded_for_others() {
     let publication = publication("t", &payload, QoS::AtMostOnce);
     let mut forms = EncodedForms::default();
     let mut client = client();
-    client.deliver(&recipient(), &publication, Pace::Free, Some(&mut forms));
+    client.deliver(&recipient(), &publication, Some(&mut forms));
     assert!(forms.encoded(V5, None).is_none());
 }

@@ -54,27 +54,6 @@ fn qos_1_and_2_are_in_flight_under_ids_of_their_own_and_qos_0_has_none() {
     assert_eq!(outbound.in_flight(), 2);
 }
 
-#[test]
-fn while_the_output_is_full_everything_is_queued() {
-    let mut client = client();
-    let mut outcome =
-        |recipient: &Recipient, qos| client.deliver(recipient, &publication("t", b"x", qos), Pace::Full, None);
-    for qos in QOS {
-        assert_eq!(outcome(&recipient(), qos), Delivered::Queue { online: true });
-    }
-}
-
-#[test]
-fn a_client_that_does_not_read_loses_qos_0_and_nothing_else() {
-    let mut client = client();
-    let mut outcome =
-        |recipient: &Recipient, qos| client.deliver(recipient, &publication("t", b"x", qos), Pace::Lost, None);
-    assert_eq!(outcome(&recipient(), QoS::AtMostOnce), Delivered::Dropped(DropReason::SlowConsumer));
-    for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
-        assert_eq!(outcome(&recipient(), qos), Delivered::Queue { online: true });
-    }
-}
-
 /// [MQTT-3.3.1-9]: what is retained must reach a new subscriber, however slow it is; it waits elsewhere.
 #[test]
 fn what_is_retained_is_sent_as_such_when_window_and_output_have_room_whatever_is_queued() {
@@ -106,7 +85,7 @@ fn a_message_says_how_long_it_is_still_of_use() {
     let mut client = client();
     let mut expiring = publication("t", b"x", QoS::AtMostOnce);
     expiring.expires = NOW + Duration::from_millis(1001);
-    client.deliver(&recipient(), &expiring, Pace::Free, None);
+    client.deliver(&recipient(), &expiring, None);
     let output = client.output();
     assert_eq!(one(&output).properties.message_expiry, Some(2));
 }
@@ -116,7 +95,7 @@ fn a_message_says_how_long_it_is_still_of_use() {
 fn a_message_has_the_identifiers_of_all_subscriptions_that_it_matches() {
     let mut client = client();
     let recipient = Recipient { ids: SubscriptionIds::from([7, 300]), ..recipient() };
-    client.deliver(&recipient, &publication("t", b"x", QoS::AtLeastOnce), Pace::Free, None);
+    client.deliver(&recipient, &publication("t", b"x", QoS::AtLeastOnce), None);
     let output = client.output();
     assert_eq!(one(&output).properties.subscription_ids.iter().collect::<Vec<_>>(), [7, 300]);
 }

@@ -69,7 +69,7 @@ fn flags_identifiers_and_shared_subscription_are_those_of_the_first_time() {
     let recipient = Recipient { ids: SubscriptionIds::from(7), group: Some(group.clone()), ..recipient() };
     let mut published = publication("t", b"x", QoS::AtLeastOnce);
     published.retain = true;
-    client.deliver(&recipient, &published, Pace::Free, None);
+    client.deliver(&recipient, &published, None);
     let first = client.output();
     client.session.outbound.send_again();
     client.send_waiting(usize::MAX);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::client::ConnectionId;
 use crate::codec::{AckKind, ReasonCode};
 use crate::journal::{Answer as Done, Effect, Recovered, Settings, StoreId};
 use crate::message::{Message, Publication};

@@ -23,9 +23,12 @@ pub struct Args {
     /// Shards of the broker
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub shards: u32,
-    /// Files of the journal of each shard, of 64 MiB
-    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(3..=4096))]
-    pub segments: u32,
+    /// Files of the journal of each shard, instead of the broker's default
+    #[arg(long, value_parser = clap::value_parser!(u32).range(3..=4096))]
+    pub segments: Option<u32>,
+    /// The length of each of them, as `storage.segment_size`, instead of the broker's default
+    #[arg(long, value_name = "SIZE")]
+    pub segment_size: Option<String>,
     /// How often it is killed and started again
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,

@@ -153,6 +153,8 @@ fn size_of(folder: &Path) -> u64 {
 }
 
 fn configuration(args: &Args, port: u16, store: &Path) -> String {
+    let segments = args.segments.map(|segments| format!("segments = {segments}\n")).unwrap_or_default();
+    let size = args.segment_size.as_ref().map(|size| format!("segment_size = \"{size}\"\n")).unwrap_or_default();
     format!(
         r#"shards = {}
 allow_anonymous = true
@@ -170,15 +172,12 @@ max_queue_bytes = "unlimited"
 
 [storage]
 path = "{}"
-segment_size = "64MiB"
-segments = {}
-
+{segments}{size}
 [sys]
 interval = "0s"
 "#,
         args.shards,
         store.display(),
-        args.segments
     )
 }
 

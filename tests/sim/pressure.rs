@@ -105,8 +105,8 @@ impl Judge {
     pub fn judge_share(&mut self) {
         let served = std::mem::take(&mut self.pressure.served);
         let Some(Given { serial, is_turn_over }) = self.pressure.given.take() else { return };
-        // One more may have been begun before.
-        let most = if is_turn_over { 0 } else { self.setup.turn().share.div_ceil(PACKET) + 1 };
+        // One more may have been begun before. As much again goes with the sends that the first ones caused.
+        let most = if is_turn_over { 0 } else { 2 * self.setup.turn().share.div_ceil(PACKET) + 1 };
         if served > most {
             let detail = format!("{served} messages of connection {serial}, {most} at most; over {is_turn_over}");
             self.find(TURN, detail);

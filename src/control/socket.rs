@@ -69,7 +69,14 @@ impl ControlSocket {
             };
             SocketError::new(path, format!("cannot {doing}: {error}{hint}"))
         };
-        DirBuilder::new().mode(0o700).create(&private_folder).map_err(|error| failed("be made", error))?;
+        let make = || DirBuilder::new().mode(0o700).create(&private_folder);
+        make()
+            .or_else(|error| match error.kind() {
+                // Of a broker that was killed at that moment, and had the same process id: in containers all have.
+                io::ErrorKind::AlreadyExists => fs::remove_dir_all(&private_folder).and_then(|()| make()),
+                _ => Err(error),
+            })
+            .map_err(|error| failed("be made", error))?;
         let made = bind_in(&private_folder, path);
         let _ = fs::remove_dir_all(&private_folder);
         let (listener, inode) = made.map_err(|error| failed("be made", error))?;
@@ -171,6 +178,16 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left lying about");
         drop(socket);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_broker_with_the_same_process_id_has_left_is_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let left = folder.path().join(format!(".moormq-{}", std::process::id()));
+        fs::create_dir(&left).expect("it is made");
+        fs::write(left.join("s"), "").expect("it is written");
+        let socket = ControlSocket::bind(&folder.path().join("control")).expect("it is bound");
+        assert!(socket.path().exists() && !left.exists());
     }
 
     #[test]

@@ -117,7 +117,8 @@ pub struct Preparation {
     pub bytes: u64,
     /// Whether it is to be made and filled. Otherwise it is there, and has been used.
     pub fill: bool,
-    /// There are as many already as [`segments`](super::Settings::segments) says: it is made only if the disk has room to spare.
+    /// There are as many already as [`segments`](super::Settings::segments) says: it is made only if the disk has room to spare. Not so if what is
+    /// needed cannot be written again without it: that makes room.
     pub is_beyond: bool,
     /// Its first block.
     pub header: Aligned,

@@ -368,7 +368,9 @@ impl Segments {
         SegmentHeader { identity, generation, after, oldest, bytes, opened: self.opened, given_up: self.given_up }
             .write(&mut header);
         self.making = Some(Making { file, generation, oldest, is_new });
-        let is_beyond = self.files() > self.settings.segments as usize;
+        // With this one.
+        let files = self.files();
+        let is_beyond = is_new && files > self.settings.segments as usize && files <= self.wanted;
         Some(Effect::Prepare(Preparation { file, generation, bytes, fill: is_new, is_beyond, header }))
     }
 
@@ -538,6 +540,16 @@ mod tests {
             segments.limit()
         };
         assert_eq!([0, 1, 2, 3, 7].map(|live| limits(&mut segments, live)), [3, 5, 8, 9, 9]);
+        segments.wanted = 4;
+        let beyond = |segments: &mut Segments, live: u32| {
+            (segments.live, segments.ready) = ((0..live).map(segment).collect(), VecDeque::new());
+            segments.extra = usize::from(live >= 4);
+            let Some(Effect::Prepare(preparation)) = segments.next_effect(LATER) else { panic!("one is needed") };
+            segments.making = None;
+            preparation.is_beyond
+        };
+        let are_beyond = [1, 2, 3, 4].map(|live| beyond(&mut segments, live));
+        assert_eq!(are_beyond, [false, false, true, false], "the last one is for relief");
         // What a start finds may all be needed, more than there may be now included.
         let found = |files| Recovered { live: (0..files).map(segment).collect(), ..Recovered::nothing() };
         let opened = |files| Segments::new(segments.settings, found(files), found(files).first(), 0).limit();

@@ -158,7 +158,7 @@ fn a_journal_is_as_long_as_what_is_needed_wants() {
         assert!(files(&mut world) <= longest + 2);
         let mut absent = kept(&mut world, shards - 1, "absent");
         assert_eq!(absent.drained(&mut world), (0..200).map(text).collect::<Vec<_>>());
-        let mut publisher = passing(&mut world);
+        let publisher = passing(&mut world);
         for number in 0..200 {
             publisher.retain(&mut world, &format!("r/{number}"), "");
         }

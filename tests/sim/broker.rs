@@ -687,7 +687,8 @@ impl Broker {
                 self.detaching.push(Detaching { socket: Some(socket), from: shard, to, message });
             }
             Output::Transfer { connection, to, transfer } => {
-                let socket = connection.and_then(|id| self.socket_of(shard, id));
+                // One whose client has hung up goes along.
+                let socket = connection.and_then(|id| *self.by_index[shard].get(id.index())?);
                 if let (Some(id), Some(socket)) = (connection, socket) {
                     self.let_go(shard, id, socket);
                 }

@@ -38,6 +38,8 @@ pub struct Connection {
     /// Nothing keeps that DISCONNECT waiting: whoever takes it over comes after it.
     pub leaves_first: bool,
     pub hung_up: bool,
+    /// The broker had all that it sent before it hung up, a DISCONNECT at the end, and nothing that lasts keeps it from serving that.
+    pub has_said_goodbye: bool,
     pub ended: Option<EndReason>,
     /// A publish of it may be refused.
     pub refusing: bool,
@@ -352,6 +354,7 @@ impl Judge {
             sent_disconnect: None,
             is_held_up: false,
             leaves_first: false,
+            has_said_goodbye: false,
             hung_up: false,
             ended: None,
             refusing: false,

@@ -148,7 +148,11 @@ impl Judge {
                 let code_fits = |with_will: bool| (code == ReasonCode::DisconnectWithWill) == with_will;
                 connection.sent_disconnect.is_some_and(code_fits)
             }
-            EndReason::ConnectionLost => connection.hung_up,
+            // Whoever takes it over does not wait for what it has begun.
+            EndReason::ConnectionLost => {
+                let is_cut_short = self.stopping || self.drained.contains(&serial);
+                connection.hung_up && (!connection.has_said_goodbye || is_cut_short)
+            }
             EndReason::TakenOver => {
                 let by = self.subjects[subject].registering;
                 !connection.leaves_first || by.is_none_or(|by| by < serial)

@@ -314,6 +314,9 @@ impl Play {
 
     fn find_an_end(&mut self) -> bool {
         let Some(socket) = self.broker.next_ended(&mut self.random) else { return false };
+        // What it had sent comes first.
+        self.give(socket, self.broker.sockets[socket].to_broker.len());
+        self.observe();
         self.new_turn(socket);
         self.broker.hang_up(socket);
         true

@@ -315,15 +315,10 @@ fn a_connection_moves_to_another_shard_with_what_it_has_not_read() {
 #[test]
 fn a_connection_that_its_peer_has_closed_moves_and_its_end_is_found_again() {
     in_executor(|| {
-        let (listener, address) = listener();
-        let mut first = Echo::new(limits(), vec![listener]);
         let mut second = Echo::new(limits(), Vec::new());
         // Closed before it leaves, and before that was found; closed in order, and reset.
         for (is_found, is_reset) in [(false, false), (false, true), (true, false), (true, true)] {
-            let mut client = TcpStream::connect(address).unwrap();
-            first.run_until(|first| first.open.len() == 1);
-            let conn = first.open.pop().unwrap();
-            first.sockets.read_continuously(conn);
+            let (mut first, mut client, conn) = one_that_is_read();
             client.write_all(b"last").unwrap();
             first.run_until(|first| first.outboxes.contains_key(&conn) && !first.sockets.is_sending(conn));
             if is_reset {

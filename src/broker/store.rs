@@ -285,7 +285,7 @@ fn tell(damaged: &[DamagedPage], sessions: &[Box<StoredSession>]) {
 
 /// How many segments a journal may have.
 fn most_segments(config: &StorageConfig) -> u32 {
-    config.max_segments.get().map_or(MOST_SEGMENTS, |most| most as u32)
+    config.max_segments.get().map_or(MOST_SEGMENTS, |most| config.segments.max(most as u32))
 }
 
 /// What each shard has is to be written anew beside what there is, in one journal of a length that may be. Gives that, in segments.
@@ -300,7 +300,7 @@ fn check_room(
     let needed = shares.iter().map(|share| retained + share.sessions.iter().map(of_session).sum::<usize>()).max();
     let (needed, segment) = (needed.unwrap_or(0), config.segment_size);
     let segments = needed / (segment / 8 * 7) + 2;
-    if segments <= config.segments.max(most_segments(config)) as usize {
+    if segments <= most_segments(config) as usize {
         return Ok(segments);
     }
     let problem = format!(

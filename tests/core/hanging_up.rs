@@ -8,6 +8,7 @@ use moormq::random::Random;
 
 use crate::client::{Client, ConnectOptions, V5, V311, id_owned_by, packet_id, publish};
 use crate::migrating::move_slot;
+use crate::migrating_much::steps;
 use crate::script::{Answers, Gate, Script};
 use crate::world::{World, open_config, worlds};
 
@@ -79,14 +80,6 @@ fn what_is_behind_a_subscribe_that_other_shards_take_in_is_served() {
     }
 }
 
-fn steps(world: &mut World<NoHooks>, count: u64, random: &mut Random) {
-    for _ in 0..count {
-        if !world.carry_any_message(random) {
-            world.carry_transfer();
-        }
-    }
-}
-
 /// Before, amid and behind the move of its session: the connection goes along, though its client has left.
 #[test]
 fn what_came_while_a_session_moves_is_served() {
@@ -100,7 +93,7 @@ fn what_came_while_a_session_moves_is_served() {
             let (client, _) = Client::connect(&mut world, 0, &id, options.will("will"));
             let mut random = Random::from_seed(at);
             move_slot(&mut world, &id, shards - 1);
-            steps(&mut world, at, &mut random);
+            steps(&mut world, at as usize, &mut random);
             say(&mut world, &client, V5, &last_words());
             steps(&mut world, closes_after, &mut random);
             world.close_behind(client.socket);

@@ -71,7 +71,7 @@ fn step<C: Chain>(world: &mut World<C>, random: &mut Random) -> bool {
     world.carry_out_outputs() || happened
 }
 
-fn steps<C: Chain>(world: &mut World<C>, count: usize, random: &mut Random) {
+pub fn steps<C: Chain>(world: &mut World<C>, count: usize, random: &mut Random) {
     for _ in 0..count {
         step(world, random);
     }

@@ -36,7 +36,7 @@ type State = <Links as Chain>::State;
 /// What one shard sends to another through the mesh.
 enum MeshMessage {
     Message(ShardMessage),
-    HandOff(Option<usize>, Box<AcceptedConnect<State>>),
+    HandOff(usize, Box<AcceptedConnect<State>>),
     Transfer(Option<usize>, Box<Transfer<State>>),
 }
 
@@ -519,8 +519,7 @@ impl Broker {
         true
     }
 
-    fn hand_over(&mut self, socket: Option<usize>, to: usize, accepted: Box<AcceptedConnect<State>>) {
-        let Some(socket) = socket else { return };
+    fn hand_over(&mut self, socket: usize, to: usize, accepted: Box<AcceptedConnect<State>>) {
         let id = self.assign(socket, to);
         self.sockets[socket].reading = true;
         let input = Input::HandedOff { connection: id, accepted, unsent: 0, unread: &[] };
@@ -683,7 +682,7 @@ impl Broker {
             Output::HandOff { connection, to, accepted } => {
                 let Some(socket) = self.socket_of(shard, connection) else { return };
                 self.let_go(shard, connection, socket);
-                let message = Some(MeshMessage::HandOff(Some(socket), accepted));
+                let message = Some(MeshMessage::HandOff(socket, accepted));
                 self.detaching.push(Detaching { socket: Some(socket), from: shard, to, message });
             }
             Output::Transfer { connection, to, transfer } => {

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
-use super::tool::{PROGRAM, Said, moormq};
+use super::tool::{PROGRAM, Said, moormq, store};
 
 /// A broker with a store. Dropping it kills it.
 pub struct Broker {
@@ -319,4 +319,7 @@ pub fn fill(path: &Path) {
     last.leave();
     drop((five, publisher));
     drop(broker);
+    // What it had begun to write may reach the disk after its end. Who looks waits for that.
+    let said = store("stat", path, &[]);
+    assert_eq!(said.code, Some(0), "{said:?}");
 }

@@ -12,7 +12,7 @@ use moormq::storage::archive::{ArchiveFile, ArchiveSettings, find_pages, read_me
 use moormq::time::Time;
 
 use super::broker::{Broker, Client, ROOM, publish, text};
-use super::tool::{files, rows, store};
+use super::tool::{files, rows, store, unchanged};
 
 /// So many messages of 8 KB are more than the journals may hold: 16 MiB.
 const MANY: usize = 4000;
@@ -56,7 +56,7 @@ fn what_is_in_the_archive_is_told_kept_and_delivered() {
     };
     let expected: Vec<String> = (0..MANY).map(|number| format!("{number:06}")).collect();
     assert_eq!(numbers(), expected);
-    assert_eq!(files(&path), before, "nothing was written");
+    unchanged(&before, &path);
     let said = store("compact", &path, &[]);
     assert_eq!(said.code, Some(0), "{said:?}");
     assert_eq!(numbers(), expected);

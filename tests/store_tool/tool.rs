@@ -51,3 +51,12 @@ pub fn files(path: &Path) -> Vec<(String, Vec<u8>)> {
     found.sort();
     found
 }
+
+/// All files of a store are what they were; else the first that is not.
+pub fn unchanged(before: &[(String, Vec<u8>)], path: &Path) {
+    let now = files(path);
+    let names = |files: &[(String, Vec<u8>)]| files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&now), names(before));
+    let changed = now.iter().zip(before).find(|(now, before)| now.1 != before.1);
+    assert!(changed.is_none(), "{} has changed", changed.map_or("", |(now, _)| &now.0));
+}

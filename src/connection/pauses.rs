@@ -62,6 +62,7 @@ const ROOM: u32 = PauseReason::Congestion as u32
 /// The reasons that end by themselves within a time, because what has begun for the client is bounded, or with [`ROOM`]. They hold up what a
 /// client sent before it left, and do not make it void.
 const OURS: u32 = ROOM
+    | PauseReason::Throttle as u32
     | PauseReason::HookAnswer as u32
     | PauseReason::Subscribe as u32
     | PauseReason::Migration as u32

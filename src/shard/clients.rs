@@ -130,8 +130,8 @@ impl<C: Chain> Clients<C> {
     }
 
     /// Whether a connection of a session that was lost has to wait: its session is still arriving, what it sent is held up by something that ends
-    /// without it (the answer of a hook, the move of its session, room for what it publishes), or all was done that may be done in this turn.
-    /// Then it waits for that, too.
+    /// without it (the answer of a hook, the move of its session, room for what it publishes), or was by what it did not read, or all was done that may
+    /// be done in this turn. Then it waits for that, too.
     pub(super) fn is_lost_later(&mut self, id: ConnectionId) -> bool {
         let Some(index) = self.connections.get(id).and_then(|connection| connection.session()) else { return false };
         let is_arriving = self.sessions.get(index).is_some_and(Session::is_arriving);
@@ -140,8 +140,13 @@ impl<C: Chain> Clients<C> {
             wait_in(&mut self.agenda.turn, connection, Line::ComingAndGoing);
         }
         let has_sent = !connection.unread.as_slice().is_empty() || connection.pauses.contains(PauseReason::HookAnswer);
-        let is_held_up = has_sent && connection.pauses.end_without_client();
+        // Whether it read what it was sent matters no more.
+        let goes_on = connection.pauses.remove(PauseReason::OutputFull) && connection.pauses.is_empty();
+        let is_held_up = has_sent && (goes_on || connection.pauses.end_without_client());
         connection.is_lost = is_arriving || is_held_up || connection.pauses.is_only(PauseReason::Turn);
+        if connection.is_lost && goes_on {
+            self.agenda.follow_up(FollowUp::Serve(id));
+        }
         connection.is_lost
     }
 

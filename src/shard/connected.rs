@@ -182,6 +182,7 @@ impl<C: Chain> Clients<C> {
         let most = self.flow.most();
         if let Some(connection) = self.connections.get_mut(id)
             && connection.outbox.waiting() > most
+            && !connection.is_lost
         {
             connection.pauses.insert(PauseReason::OutputFull);
         }

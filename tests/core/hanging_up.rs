@@ -1,5 +1,7 @@
 //! Clients that leave as soon as they have sent what they had to say: it is served, whatever the broker has to wait for first.
 
+use std::time::Duration;
+
 use moormq::codec::{
     Disconnect, Packet, ProtocolVersion, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions,
 };
@@ -10,7 +12,7 @@ use crate::client::{Client, ConnectOptions, V5, V311, id_owned_by, packet_id, pu
 use crate::migrating::move_slot;
 use crate::migrating_much::steps;
 use crate::script::{Answers, Gate, Script};
-use crate::world::{World, open_config, worlds};
+use crate::world::{World, config, open_config, worlds, worlds_with};
 
 /// The last that a client with a will has to say: nothing is answered, and the will is not published.
 fn last_words() -> Vec<Packet<'static>> {
@@ -102,5 +104,44 @@ fn what_came_while_a_session_moves_is_served() {
             assert_eq!(said, ["one", "two", "three"], "closed {closes_after} after {at} steps on {shards} shards");
             assert!(world.is_gone(client.socket));
         }
+    }
+}
+
+/// Its output is void: that it did not read it keeps nothing from being served that it sent.
+#[test]
+fn what_is_behind_output_that_a_client_did_not_read_is_served() {
+    for mut world in worlds() {
+        let mut watcher = watcher(&mut world);
+        let (mut client, _) = Client::connect(&mut world, 0, "client", ConnectOptions::clean(V5).will("will"));
+        client.subscribed(&mut world, "own", QoS::AtMostOnce);
+        world.stick(client.socket, true);
+        let large = "x".repeat(200_000);
+        let own = (0..4).map(|_| Packet::Publish(publish("own", &large, QoS::AtMostOnce, 0)));
+        say(&mut world, &client, V5, &own.chain(last_words()).collect::<Vec<_>>());
+        world.settle();
+        let of_others = |texts: Vec<String>| texts.into_iter().filter(|text| *text != large).collect::<Vec<_>>();
+        assert!(of_others(watcher.texts(&mut world)).is_empty(), "it has to read first");
+        world.close_behind(client.socket);
+        world.settle();
+        world.advance(Duration::from_secs(2));
+        assert_eq!(of_others(watcher.texts(&mut world)), ["one", "two", "three"]);
+        assert!(world.is_gone(client.socket));
+    }
+}
+
+/// It comes as fast as it may.
+#[test]
+fn what_is_behind_messages_that_come_too_fast_is_served() {
+    for mut world in worlds_with(|| config(|config| config.limits.max_message_rate = 2)) {
+        world.advance(Duration::from_secs(5));
+        let mut watcher = watcher(&mut world);
+        let (client, _) = Client::connect(&mut world, 0, "client", ConnectOptions::clean(V5).will("will"));
+        say(&mut world, &client, V5, &last_words());
+        world.close_behind(client.socket);
+        world.settle();
+        assert_eq!(watcher.texts(&mut world), ["one", "two"]);
+        world.advance(Duration::from_secs(2));
+        assert_eq!(watcher.texts(&mut world), ["three"]);
+        assert!(world.is_gone(client.socket));
     }
 }

@@ -63,6 +63,7 @@ const ROOM: u32 = PauseReason::Congestion as u32
 /// client sent before it left, and do not make it void.
 const OURS: u32 = ROOM
     | PauseReason::Throttle as u32
+    | PauseReason::Memory as u32
     | PauseReason::HookAnswer as u32
     | PauseReason::Subscribe as u32
     | PauseReason::Migration as u32

@@ -63,7 +63,8 @@ fn is_large_begun(unread: &[u8], small: usize) -> bool {
 
 /// A client has been held for memory for a while. If there is something for it, the acknowledgements that make room stand perhaps behind
 /// what it publishes: it publishes once. If a large packet has begun, there is one read more of it, and when it is whole it is served: such
-/// packets may be all that takes memory, and then nothing else would ever free some. Else the client is held on.
+/// packets may be all that takes memory, and then nothing else would ever free some. If it has left, what it said is served one by one. Else the client
+/// is held on.
 pub(super) fn memory_hold_over<C: Chain>(clients: &mut Clients<C>, id: ConnectionId) {
     let now = clients.agenda.now();
     let Some(connection) = clients.connections.get(id) else { return };
@@ -72,7 +73,7 @@ pub(super) fn memory_hold_over<C: Chain>(clients: &mut Clients<C>, id: Connectio
     let session = connection.session().and_then(|index| clients.sessions.get(index));
     let takes = |outbound: &Outbound| outbound.in_flight() > 0 || outbound.is_anything_waiting();
     let has_something = session.is_some_and(|session| takes(&session.outbound));
-    if has_something || is_large_begun(connection.unread.as_slice(), small) {
+    if has_something || connection.is_lost || is_large_begun(connection.unread.as_slice(), small) {
         clients.serve_later(id, PauseReason::Memory);
     } else {
         connection.memory_look = now + MEMORY_HOLD;

@@ -6,7 +6,9 @@ use moormq::codec::{
     Disconnect, Packet, ProtocolVersion, QoS, ReasonCode, Subscribe, SubscribeFilter, SubscriptionOptions,
 };
 use moormq::hooks::{Answer, Chain, NoHooks};
+use moormq::memory::MemoryStage;
 use moormq::random::Random;
+use moormq::shard::Input;
 
 use crate::client::{Client, ConnectOptions, V5, V311, id_owned_by, packet_id, publish};
 use crate::migrating::move_slot;
@@ -142,6 +144,24 @@ fn what_is_behind_messages_that_come_too_fast_is_served() {
         assert_eq!(watcher.texts(&mut world), ["one", "two"]);
         world.advance(Duration::from_secs(2));
         assert_eq!(watcher.texts(&mut world), ["three"]);
+        assert!(world.is_gone(client.socket));
+    }
+}
+
+/// While publishers are held for memory it goes on slowly, and takes what is in memory already.
+#[test]
+fn what_is_behind_messages_that_are_held_for_memory_is_served() {
+    for mut world in worlds() {
+        let mut watcher = watcher(&mut world);
+        let (client, _) = Client::connect(&mut world, 0, "client", ConnectOptions::clean(V5).will("will"));
+        let shards = world.shards.len();
+        (0..shards).for_each(|shard| world.handle(shard, Input::Memory(MemoryStage::PublishersHeld)));
+        say(&mut world, &client, V5, &last_words());
+        world.close_behind(client.socket);
+        world.settle();
+        assert!(watcher.texts(&mut world).is_empty());
+        world.advance(Duration::from_secs(10));
+        assert_eq!(watcher.texts(&mut world), ["one", "two", "three"]);
         assert!(world.is_gone(client.socket));
     }
 }

@@ -248,10 +248,9 @@ impl Play {
         }
         let one = &self.broker.sockets[socket];
         let (serial, has_all) = (one.serial, one.given == one.sent && !one.stuck);
-        let has_memory = self.judge.short_of_memory().is_empty();
         let connection = self.judge.connection(serial);
         connection.hung_up = true;
-        connection.has_said_goodbye = has_all && has_memory && connection.sent_disconnect.is_some();
+        connection.has_said_goodbye = has_all && connection.sent_disconnect.is_some();
         if self.broker.sockets[socket].is_open() {
             self.new_turn(socket);
             self.broker.hang_up(socket);

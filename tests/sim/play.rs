@@ -286,7 +286,11 @@ impl Play {
                 self.new_turn(socket);
             }
             let socket = socket.filter(|socket| matches!(self.broker.sockets[*socket].end, End::At(..)));
-            self.judge.drained.extend(self.broker.serial_of(shard, connection));
+            if let Some(serial) = self.broker.serial_of(shard, connection) {
+                self.judge.drained.push(serial);
+                // Who takes it over does not wait for what it has begun; its end may be told later.
+                self.judge.connection(serial).has_said_goodbye = false;
+            }
             self.broker.drain(shard, connection, socket);
             socket.into_iter().for_each(|socket| self.free(socket));
             self.observe();

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::panic::resume_unwind;
 use std::sync::OnceLock;
 use std::thread::{self, Builder, JoinHandle};
 
@@ -52,6 +53,26 @@ pub fn start<T: Send + 'static>(
     Builder::new().name(name.into()).spawn(move || {
         let _watch = Watch;
         body()
+    })
+}
+
+/// Does something with each item on a thread of its own, and waits for all: what came of them, in order. A panic of one goes on here.
+///
+/// # Errors
+///
+/// The system has no more threads. Those that were started have ended.
+pub(crate) fn at_once<T: Send, R: Send>(
+    name: &str,
+    items: impl IntoIterator<Item = T>,
+    act: impl Fn(T) -> R + Sync,
+) -> io::Result<Vec<R>> {
+    let act = &act;
+    thread::scope(|scope| {
+        let start = |(number, item): (usize, T)| {
+            Builder::new().name(format!("{name}-{number}")).spawn_scoped(scope, move || act(item))
+        };
+        let threads: Vec<_> = items.into_iter().enumerate().map(start).collect();
+        threads.into_iter().map(|thread| Ok(thread?.join().unwrap_or_else(|panic| resume_unwind(panic)))).collect()
     })
 }
 

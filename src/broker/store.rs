@@ -18,9 +18,10 @@ use crate::journal::StoreId;
 use crate::journal::{BLOCK, Journal, MOST_SEGMENTS, Recovered, Settings, Sync};
 use crate::message::Message;
 use crate::net::clock::Clock;
+use crate::net::memory::max_memory;
 use crate::net::opening::Opening;
 use crate::persistence::{Durability, Paging, PersistenceSetup};
-use crate::records::{Counts, Image, Share, StoredSession, WallClock, WallTime};
+use crate::records::{BadRecord, Counts, Image, Part, Share, StoredSession, WallClock, WallTime};
 use crate::session::{StoreNumber, StoredPage};
 use crate::shard::Shard;
 use crate::sharding::hasher;
@@ -30,12 +31,15 @@ use crate::storage::archive::{ArchiveControl, ArchiveDoor, ArchiveThread, Damage
 #[cfg(feature = "archive")]
 use crate::storage::archive::{ArchiveFile, ArchiveSettings};
 use crate::storage::{JournalReading, StorageError, StoreDirectory};
+use crate::threads;
 
 /// What a record may have beside the packet that it comes from: a session with its will, to whom a message goes.
 const BESIDE_PACKET: usize = 256 << 10;
 /// What a message for a session and a session take in a journal, about, beside what they are.
 const BESIDE_MESSAGE: usize = 64;
 const OF_SESSION: usize = 1024;
+/// A shard gathers so many bytes of queues at least before it moves them to the archive.
+const LEAST_GATHERED: usize = 1 << 20;
 /// Commits of this length at least: many messages go into one.
 const LEAST_FRAME: usize = 1 << 20;
 
@@ -87,6 +91,8 @@ impl Store {
     /// Opens the store at `path`, or makes one, for a broker of so many shards, and reads all that it has.
     pub fn open(path: &str, config: &Config, shards: usize, clock: Clock) -> Result<Self, StartError> {
         let durability = most_durable(config);
+        // In memory messages take some times as much, and publishers are held when it is nearly full.
+        let most_gathered = max_memory(&config.limits).get().map_or(usize::MAX, |bytes| bytes / 8);
         let (config, largest_packet) = (&config.storage, config.largest_packet());
         let began = Instant::now();
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -120,7 +126,8 @@ impl Store {
         // A record has to fit into a commit: the largest packet, and to whom it goes.
         let frame_bytes = (largest_packet + BESIDE_PACKET).next_multiple_of(BLOCK).max(LEAST_FRAME);
         let limits = Limits { bytes: Limits::default().bytes.max(4 * frame_bytes), ..Limits::default() };
-        let paging = Paging { limits, ..Paging::default() };
+        let memory = (config.archive.gather.min(most_gathered) / shards).max(LEAST_GATHERED);
+        let paging = Paging { limits, memory, ..Paging::default() };
         let (mut journals, mut floors) = (Vec::new(), BTreeMap::new());
         for (shard, recovered) in (0..shards as u32).zip(recovered) {
             let settings = Settings {
@@ -310,23 +317,43 @@ fn check_room(
     Err(StartError::Storage(StorageError::new(directory.path(), problem)))
 }
 
-/// Reads all journals, boot by boot: what a later boot has written counts, whichever shard it was. Gives what each journal goes on from, those of
-/// shards included that do not exist any more.
+/// Reads all journals. Gives what each journal goes on from, those of shards included that do not exist any more.
 fn read(directory: &StoreDirectory, shards: usize, image: &mut Image) -> Result<Vec<Recovered>, StartError> {
-    let files = directory.journal_files().map_err(StartError::Storage)?;
-    let known = files.journals.keys().next_back().map_or(0, |last| *last as usize + 1);
-    let readings = (0..known.max(shards) as u32).map(|shard| directory.read(shard));
-    let mut readings = readings.collect::<Result<Vec<_>, _>>().map_err(StartError::Storage)?;
-    let mut readers: Vec<_> = readings.iter_mut().map(JournalReading::reader).collect();
-    image.read(&mut readers, directory.facts().first_boot, |shard, error| {
-        tracing::error!(shard, "storage: {error}: it is left out");
-    });
+    let mut readings = open(directory, shards)?;
+    if !read_at_once(directory, shards, image, &mut readings) {
+        readings = open(directory, shards)?;
+        let mut readers: Vec<_> = readings.iter_mut().map(JournalReading::reader).collect();
+        image.read(&mut readers, directory.facts().first_boot, tell_bad);
+    }
     let finish = |(shard, reading): (u32, JournalReading)| {
         let recovery = reading.finish();
         recovery.findings.iter().for_each(|finding| tracing::warn!(shard, "storage: {finding}"));
         recovery.recovered
     };
     Ok((0..).zip(readings).map(finish).collect())
+}
+
+/// Opens the journals of all shards, and of those that do not exist any more.
+fn open(directory: &StoreDirectory, shards: usize) -> Result<Vec<JournalReading>, StartError> {
+    let files = directory.journal_files().map_err(StartError::Storage)?;
+    let known = files.journals.keys().next_back().map_or(0, |last| *last as usize + 1);
+    let readings = (0..known.max(shards) as u32).map(|shard| directory.read(shard));
+    readings.collect::<Result<_, _>>().map_err(StartError::Storage)
+}
+
+/// Reads each journal on a thread of its own. False if what they say depends on which is read first, or there is no thread to be had: nothing was taken in.
+fn read_at_once(directory: &StoreDirectory, shards: usize, image: &mut Image, readings: &mut [JournalReading]) -> bool {
+    let (first, seed) = (directory.facts().first_boot, directory.facts().slot_seed);
+    let parts = (0..).zip(readings).map(|(journal, reading)| (image.part(journal, shards, seed), reading));
+    let parts = threads::at_once("journal", parts, |(mut part, reading): (Part, &mut JournalReading)| {
+        part.read(reading.reader(), first);
+        part
+    });
+    parts.is_ok_and(|parts| image.put_together(parts, tell_bad))
+}
+
+fn tell_bad(shard: usize, error: BadRecord) {
+    tracing::error!(shard, "storage: {error}: it is left out");
 }
 
 /// The most that anybody is promised by the configuration.

@@ -43,7 +43,8 @@ settings! {
         pub max_segments: Limit = Limit::UNLIMITED, Limited(Count(3..=4096));
     }
     sections {
-        /// The file `archive.redb` beside the journals, for all shards. What waits in queues goes there when half of a journal is in use.
+        /// The file `archive.redb` beside the journals, for all shards. What waits in queues goes there when much of it is in memory
+        /// (`gather`), or half of a journal is in use.
         pub archive: ArchiveConfig = ArchiveConfig::default();
     }
 }
@@ -55,6 +56,12 @@ settings! {
         /// stored. A store whose archive has messages is not opened without it: nothing of them would be delivered, and the order of queues be lost.
         /// Allowed: true or false; default true.
         pub enabled: bool = true, Flag;
+        /// When so many bytes of messages wait in memory for stored sessions, of all shards together, their queues are moved to the archive, though the
+        /// journals have room. An estimate, of topics and payloads; in memory a short message takes two or three times as much, and what comes
+        /// while they are moved comes on top. An eighth of `limits.max_memory` at most. More makes larger pages, which take less memory and processor time in
+        /// the long run.
+        /// Allowed: a size from "1MiB" to "64GiB"; default "128MiB".
+        pub gather: usize = 128 * MIB, Size(MIB..=64 * GIB);
         /// Memory for parts of the file that were read or are to be written, of all shards together. What is read again soon is found there, such as
         /// what tells where messages are.
         /// Allowed: a size from "1MiB" to "64GiB"; default "32MiB".

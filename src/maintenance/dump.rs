@@ -155,8 +155,8 @@ fn write_session(
     if let Some(incoming) = Row::incoming(session) {
         write_row(&incoming, form, out)?;
     }
-    for (key, delivery) in session.messages() {
-        write_row(&Row::delivery(session, *key, delivery, clock), form, out)?;
+    for (key, delivery) in session.messages().iter() {
+        write_row(&Row::delivery(session, key, delivery, clock), form, out)?;
     }
     Ok(())
 }

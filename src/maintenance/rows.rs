@@ -254,7 +254,7 @@ impl<'a> Row<'a> {
 
 /// The bytes of topics, properties and payloads of the messages of a session.
 pub(super) fn message_bytes(session: &StoredSession) -> usize {
-    let messages = session.messages().values().filter_map(|delivery| delivery.message.as_ref());
+    let messages = session.messages().iter().filter_map(|(_, delivery)| delivery.message.as_ref());
     messages.map(|message| message.topic_bytes().len() + message.properties().len() + message.payload().len()).sum()
 }
 

@@ -38,10 +38,10 @@ pub(super) fn records<E>(
     for (at, session) in sessions.iter().enumerate() {
         let shard = owner_of(&session.client.subscriber, owners.shards, owners.seed);
         write_session(session, clock, &mut |record| write(shard, record))?;
-        for (key, delivery) in session.messages() {
+        for (key, delivery) in session.messages().iter() {
             if let Some(message) = &delivery.message {
                 let of = messages.entry((shard, message.address())).or_insert_with(|| (message.clone(), Vec::new()));
-                of.1.push((at, *key));
+                of.1.push((at, key));
             }
         }
     }
@@ -80,15 +80,15 @@ fn write_session<E>(
     for id in session.inbound.ids() {
         write(&Record::Incoming { session: number, id, decision: None })?;
     }
-    for (key, delivery) in session.messages() {
+    for (key, delivery) in session.messages().iter() {
         if delivery.message.is_none() {
-            write(&Record::Received(number, Key::new(*key)))?;
+            write(&Record::Received(number, Key::new(key)))?;
         }
     }
     // Pages stay as they are: what is gone from them has to be said again.
     session.gone_from_pages().try_for_each(|key| write(&Record::Removed(number, key)))?;
     // Its keys go on where they were, though messages with the last ones have gone.
-    match session.next_key.checked_sub(1).filter(|last| !session.messages().contains_key(last)) {
+    match session.next_key.checked_sub(1).filter(|last| session.messages().get(*last).is_none()) {
         Some(last) => write(&Record::Removed(number, Key::new(last))),
         None => Ok(()),
     }
@@ -101,7 +101,7 @@ fn decided(message: &Message, clock: WallClock) -> StoredMessage<'_> {
 }
 
 fn push_delivery(session: &StoredSession, key: u64, buffer: &mut DeliveryBuffer) {
-    let Some(delivery) = session.messages().get(&key) else { return };
+    let Some(delivery) = session.messages().get(key) else { return };
     buffer.push(&Delivery {
         session: session.number,
         key: Key::new(key),

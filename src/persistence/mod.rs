@@ -42,6 +42,7 @@ mod decisions;
 mod deferrals;
 mod elsewhere;
 mod following;
+mod gathered;
 mod launches;
 mod letters;
 mod moving;
@@ -75,6 +76,7 @@ use cutting::{Cutting, Stage};
 use decisions::Decisions;
 use deferrals::Deferrals;
 use elsewhere::Elsewhere;
+use gathered::Gathered;
 use launches::Launches;
 use letters::Letters;
 use on_disk::OnDisk;
@@ -145,6 +147,10 @@ pub struct Persistence {
     moves: u8,
     /// What goes to the archive, if there is one.
     pages: Option<Pages>,
+    /// What has come to queues since they were moved there last.
+    gathered_in_queues: Gathered,
+    /// If they are being moved: up to which session, by its place in the table.
+    moved_out_below: Option<u32>,
     /// So many bytes of short queues may still be written to the journal in this round.
     tails_left: usize,
     /// Sessions whose clients were connected when the last broker died, and are not offline yet: what is written of them says so still.
@@ -207,6 +213,8 @@ impl Persistence {
             rewriting: Rewriting::Idle,
             moves: 0,
             pages,
+            gathered_in_queues: Gathered::default(),
+            moved_out_below: None,
             tails_left: 0,
             cutting: Cutting::default(),
             makes_room: false,

@@ -23,11 +23,15 @@ pub struct Paging {
     pub least: usize,
     /// So many bytes a page has at most, but for one with a single larger message.
     pub page_bytes: usize,
+    /// When about so many bytes wait in memory for sessions of the shard, queues are moved to the archive, however much room the journal has.
+    pub memory: usize,
+    /// Queues with fewer bytes stay in memory then: a page would take as much.
+    pub least_moved: usize,
 }
 
 impl Default for Paging {
     fn default() -> Self {
-        Paging { limits: Limits::default(), least: 8 << 10, page_bytes: PAGE_BYTES }
+        Paging { limits: Limits::default(), least: 8 << 10, page_bytes: PAGE_BYTES, memory: 32 << 20, least_moved: 512 }
     }
 }
 

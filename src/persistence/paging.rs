@@ -1,6 +1,7 @@
 //! Pages of queues, on their way to the archive and back.
 
 use super::Persistence;
+use super::gathered::Gathered;
 use super::pages::{PageNews, PageOf};
 use crate::archive::{Answer, Order};
 use crate::config::QueueType;
@@ -54,6 +55,35 @@ impl Persistence {
         pages.put(id, PageOf { session: (index, session.instance), first }, summary, value);
         pages.close(records, true);
         true
+    }
+
+    /// The session of which what waits in memory is to become pages now, by its place in the table, however much room the journal has: so much
+    /// waits for all of them together. [`moved_out`](Self::moved_out) has to follow.
+    pub fn next_to_move_out(&mut self) -> Option<u32> {
+        let pages = self.pages.as_ref().filter(|pages| pages.has_room())?;
+        if self.moved_out_below.is_none() && self.gathered_in_queues.bytes() >= pages.how().memory {
+            self.gathered_in_queues = Gathered::default();
+            self.moved_out_below = Some(0);
+        }
+        self.moved_out_below
+    }
+
+    /// Whether a session of which so many bytes wait in memory is one of those.
+    pub fn is_moved_out(&self, number: StoreNumber, is_connected: bool, bytes: usize) -> bool {
+        let Some(pages) = &self.pages else { return false };
+        // Who is there takes what waits, and soon as a rule.
+        let least = if is_connected { pages.how().page_bytes } else { pages.how().least_moved };
+        bytes >= least && !self.is_arriving(number)
+    }
+
+    /// What follows it: the same session once more, the next one, or none if that was the last.
+    pub fn moved_out(&mut self, next: Option<u32>) {
+        self.moved_out_below = next;
+        if next.is_none()
+            && let Some(pages) = &mut self.pages
+        {
+            pages.close(self.on_disk.commits.taken() + self.behind.len() as u64 + self.lost, false);
+        }
     }
 
     /// Whether a session has come from another shard, and is not recorded here as a whole.

@@ -24,6 +24,9 @@ pub(super) struct Noted {
     pub deliveries: DeliveryBuffer,
     /// Whether one of the sessions is promised that it survives a loss of power.
     pub is_to_be_synced: bool,
+    /// How many there are, and how many of these wait.
+    pub sessions: u64,
+    pub waiting: u64,
 }
 
 impl Promises {

@@ -44,6 +44,12 @@ impl Persistence {
         self.promises.make(number, durability, false);
     }
 
+    /// The start is over, and this session has what was read of it: that may be more than is to be in memory.
+    pub fn was_there<S>(&mut self, session: &Session<S>) {
+        let waiting = session.outbound.queue.paged();
+        self.gathered_in_queues.was_there(waiting.messages_in_memory(), waiting.bytes_in_memory());
+    }
+
     /// A client has come to a session, at this place with this instance number, of which that is recorded.
     pub fn client_came(&mut self, number: StoreNumber, session: (u32, u64)) {
         if self.deferrals.is_will_going(number) {
@@ -83,6 +89,9 @@ impl Persistence {
 impl Persistence {
     /// A message was acknowledged, dropped, or goes to another session.
     pub fn record_removed(&mut self, session: StoreNumber, key: Key) {
+        if !self.makes_room {
+            self.gathered_in_queues.went();
+        }
         self.write(&Record::Removed(session, key));
     }
 
@@ -96,6 +105,9 @@ impl Persistence {
         let (key, ids) = (*key, ids[..].into());
         let mut one = DeliveryBuffer::default();
         one.push(&Delivery { session, key, qos: *qos, retain: *retain, is_sent, ids, group });
+        if !self.makes_room {
+            self.gathered_in_queues.came_to(delivery, is_sent);
+        }
         let message = StoredMessage::of(message, self.setup.wall);
         self.write(&Record::Message { message, deliveries: one.deliveries() });
     }
@@ -217,6 +229,8 @@ impl Persistence {
         let noted = &mut self.noted[at];
         noted.is_to_be_synced |= self.promises.of(delivery.session);
         noted.deliveries.push(delivery);
+        noted.sessions += 1;
+        noted.waiting += u64::from(!delivery.is_sent);
         if delivery.qos == QoS::ExactlyOnce {
             self.launches.push(UNKNOWN, session, delivery.key, decision);
         }
@@ -226,7 +240,9 @@ impl Persistence {
     pub fn record_noted<'p>(&mut self, publications: impl Iterator<Item = &'p Publication<'p>>) {
         let mut noted = std::mem::take(&mut self.noted);
         let noted_of = noted.iter_mut().zip(publications).filter(|(one, _)| !one.deliveries.is_empty());
-        for (Noted { deliveries, is_to_be_synced }, publication) in noted_of {
+        for (Noted { deliveries, is_to_be_synced, sessions, waiting }, publication) in noted_of {
+            let size = publication.topic.as_str().len() + publication.payload.len();
+            self.gathered_in_queues.came(std::mem::take(sessions), std::mem::take(waiting), size);
             let message = StoredMessage::of_publication(publication, self.setup.wall);
             let is_to_be_synced = std::mem::take(is_to_be_synced) || publication.is_to_be_synced;
             self.write_as(&Record::Message { message, deliveries: deliveries.deliveries() }, is_to_be_synced);

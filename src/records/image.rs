@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::apart::Home;
 use super::delivery::Deliveries;
 use super::message::StoredMessage;
 use super::paged::Paged;
@@ -15,7 +16,6 @@ use crate::client::SubscriberId;
 use crate::message::Message;
 use crate::numbers::{Decision, DecisionNumber, StoreNumber};
 use crate::session::{Key, StoredPage};
-use crate::sharding::{hash_of_topic, hasher, owner_of};
 use crate::topic::{Named, TopicFilter, TopicMap};
 
 /// What the records of a store say. It is made by [`apply`](Self::apply), which is given all records: of one boot after the other, and of each boot
@@ -26,29 +26,33 @@ pub struct Image {
     clock: WallClock,
     hasher: ahash::RandomState,
     shared: Shared,
-    sessions: HashMap<StoreNumber, Box<StoredSession>, ahash::RandomState>,
+    pub(super) sessions: HashMap<StoreNumber, Box<StoredSession>, ahash::RandomState>,
     /// Numbers that others have replaced: whatever is read of them does not count.
-    replaced: HashSet<StoreNumber, ahash::RandomState>,
+    pub(super) replaced: HashSet<StoreNumber, ahash::RandomState>,
     /// Those of them that have not ended in the records.
-    displaced: HashSet<StoreNumber, ahash::RandomState>,
-    retained: BTreeMap<Arc<str>, TopicMap<OfTopic>>,
-    /// The pages in the archive.
-    paged: Paged,
+    pub(super) displaced: HashSet<StoreNumber, ahash::RandomState>,
+    pub(super) retained: BTreeMap<Arc<str>, TopicMap<OfTopic>>,
+    /// The pages in the archive. Parts that are read apart look at them, too.
+    paged: Arc<Paged>,
     /// Numbers of pages that nobody had before.
     orphans: Vec<StoreNumber>,
     /// The last decision that is named.
-    last_decision: DecisionNumber,
+    pub(super) last_decision: DecisionNumber,
     /// The journal that is read.
     journal: u32,
     /// Something is in more than one journal.
-    is_scattered: bool,
+    pub(super) is_scattered: bool,
+    /// If it is a part: which journal everything belongs into.
+    home: Option<Home>,
     /// How many records were read.
-    records: u64,
-    passed_over: u64,
+    pub(super) records: u64,
+    pub(super) passed_over: u64,
+    /// If it is a part: numbers that are not known, of which there are records.
+    pub(super) strangers: HashSet<StoreNumber, ahash::RandomState>,
 }
 
 /// A retained message, and the journal that it is in.
-struct OfTopic(Message, u32);
+pub(super) struct OfTopic(Message, u32);
 
 impl Named for OfTopic {
     fn topic(&self) -> &[u8] {
@@ -84,13 +88,15 @@ impl Image {
             sessions: HashMap::with_hasher(hasher.clone()),
             replaced: HashSet::with_hasher(hasher.clone()),
             displaced: HashSet::with_hasher(hasher.clone()),
-            paged: Paged::new(hasher.clone()),
+            strangers: HashSet::with_hasher(hasher.clone()),
+            paged: Arc::new(Paged::new(hasher.clone())),
             orphans: Vec::new(),
             hasher,
             retained: BTreeMap::new(),
             last_decision: DecisionNumber::default(),
             journal: 0,
             is_scattered: false,
+            home: None,
             records: 0,
             passed_over: 0,
         }
@@ -101,7 +107,9 @@ impl Image {
         let mut image = Image::new(clock, hasher);
         image.records = contents.counts.records;
         for mut session in contents.sessions.by_ref() {
-            image.paged.take_back(&mut session);
+            if let Some(paged) = Arc::get_mut(&mut image.paged) {
+                paged.take_back(&mut session);
+            }
             image.sessions.insert(session.number, session);
         }
         (image.retained, image.last_decision) = (contents.retained, contents.last_decision);
@@ -109,9 +117,16 @@ impl Image {
         image
     }
 
+    /// Nothing, to be read beside this one, of what belongs into one journal.
+    pub(super) fn part_of(&self, home: Home) -> Self {
+        let new = Image::new(self.clock, self.hasher.clone());
+        Image { paged: Arc::clone(&self.paged), journal: home.journal(), home: Some(home), ..new }
+    }
+
     /// The archive has this page under this number, of which nothing is known to be gone. All pages come before the first record.
     pub fn page(&mut self, pages_id: StoreNumber, page: StoredPage) {
-        self.paged.add(pages_id, page);
+        let paged = Arc::get_mut(&mut self.paged);
+        paged.expect("no part of it is read yet").add(pages_id, page);
     }
 
     /// What is taken in from here on is in this journal.
@@ -125,17 +140,21 @@ impl Image {
         match *record {
             Record::Session(ref header) => self.session(header),
             Record::Ended(number) => {
-                self.sessions.remove(&number);
+                if self.sessions.remove(&number).is_none() && self.home.is_some() {
+                    self.strangers.insert(number);
+                }
                 self.displaced.remove(&number);
             }
             Record::Message { message, deliveries } => self.message(&message, &deliveries),
             Record::Retained { mountpoint, message } => {
                 let message = OfTopic(message.publication(self.clock).keep(), self.journal);
+                self.look_for_home(mountpoint, message.0.topic().as_str());
                 let mountpoint = self.shared.text(mountpoint);
                 let before = self.retained.entry(mountpoint).or_default().insert(message);
                 self.is_scattered |= before.is_some_and(|OfTopic(_, journal)| journal != self.journal);
             }
             Record::Cleared { mountpoint, topic } => {
+                self.look_for_home(mountpoint, topic.as_str());
                 if let Some(messages) = self.retained.get_mut(mountpoint) {
                     let before = messages.remove(topic.as_str());
                     self.is_scattered |= before.is_some_and(|OfTopic(_, journal)| journal != self.journal);
@@ -186,12 +205,22 @@ impl Image {
         }
     }
 
+    /// A part is no part if something is in another journal than it belongs into.
+    fn look_for_home(&mut self, mountpoint: &str, topic: &str) {
+        self.is_scattered |= self.home.as_ref().is_some_and(|home| !home.has_topic(mountpoint, topic));
+    }
+
     /// The session with this number. If there is none, that is counted, unless it is known where it is.
     fn known(&mut self, number: StoreNumber) -> Option<&mut StoredSession> {
         let known = self.sessions.get_mut(&number);
         match &known {
             Some(session) => self.is_scattered |= session.journal != self.journal,
-            None => self.passed_over += u64::from(!self.replaced.contains(&number)),
+            None => {
+                self.passed_over += u64::from(!self.replaced.contains(&number));
+                if self.home.is_some() {
+                    self.strangers.insert(number);
+                }
+            }
         }
         known.map(|session| &mut **session)
     }
@@ -239,7 +268,8 @@ impl Image {
             return;
         }
         let mut new = StoredSession::new(header, self.records, &mut self.shared, self.clock, self.hasher.clone());
-        new.journal = self.journal;
+        self.is_scattered |= self.home.as_ref().is_some_and(|home| !home.has_session(&new.client.subscriber));
+        (new.journal, new.reach) = (self.journal, self.paged.reach(new.pages_id()));
         match self.sessions.get_mut(&number) {
             Some(known) => {
                 self.is_scattered |= known.journal != self.journal;
@@ -277,8 +307,8 @@ impl Image {
             self.sessions.get(&decision.session).is_some_and(|session| session.decided < decision.number)
         };
         let mut undecided = Vec::new();
-        for session in self.sessions.values() {
-            let decisions = session.messages().iter().filter_map(|(key, delivery)| Some((*key, delivery.decision()?)));
+        for session in self.sessions.values().filter(|session| session.has_dependent) {
+            let decisions = session.messages().iter().filter_map(|(key, delivery)| Some((key, delivery.decision()?)));
             let open = decisions.filter(|(_, decision)| is_open(*decision));
             undecided.extend(open.map(|(key, _)| (session.number, Key::new(key))));
         }
@@ -299,7 +329,8 @@ impl Image {
     /// was sent, received, removed, passed on or renumbered.
     pub fn finish(mut self) -> Contents {
         let undecided = self.take_undecided();
-        let Image { mut sessions, mut displaced, mut paged, retained, last_decision, is_scattered, .. } = self;
+        let Image { mut sessions, mut displaced, paged, retained, last_decision, is_scattered, .. } = self;
+        let mut paged = Arc::into_inner(paged).expect("no part of it is read any more");
         let Image { records, passed_over, .. } = self;
         displaced.extend(sessions.values().filter(|session| session.is_incomplete).map(|session| session.number));
         sessions.retain(|_, session| !session.is_incomplete);
@@ -403,11 +434,10 @@ impl Contents {
     /// seed of hashes. If not, what they do with it is not enough: a journal that forgets what others have, or has what others forget, would be read
     /// again at the next start.
     pub fn are_at_home(&self, shards: usize, seed: u64) -> bool {
-        let hasher = hasher(seed);
-        let is_home =
-            |session: &StoredSession| owner_of(&session.client.subscriber, shards, seed) == session.journal as usize;
+        let home = |journal| Home::new(journal, shards, seed);
+        let is_home = |session: &StoredSession| home(session.journal).has_session(&session.client.subscriber);
         let is_retained_at_home = |mountpoint: &str, OfTopic(message, journal): &OfTopic| {
-            hash_of_topic(mountpoint, message.topic().as_str(), &hasher) as usize % shards == *journal as usize
+            home(*journal).has_topic(mountpoint, message.topic().as_str())
         };
         !self.is_scattered
             && self.sessions.as_slice().iter().all(|session| is_home(session))

@@ -138,6 +138,8 @@
 //! | time, memory of decoding a page or a summary | in proportion to its length; sorting the keys |
 //! | memory of an image | what counts: each message once, however many sessions have it; a number for each session that moved; 4096 texts and 4096 filters of groups that may be repeated; of pages the summaries, and twice as many numbers as a session's pages have keys, at most |
 
+mod apart;
+mod by_key;
 mod bytes;
 mod delivery;
 mod fields;
@@ -158,6 +160,8 @@ mod stored_session;
 mod tests;
 mod wall_clock;
 
+pub use apart::Part;
+pub use by_key::ByKey;
 pub use delivery::{Deliveries, Delivery, DeliveryBuffer, StoredIds};
 pub use image::{Contents, Counts, Image};
 pub use message::StoredMessage;

@@ -204,15 +204,19 @@ pub fn read_summary(pages_id: StoreNumber, first: Key, value: &[u8]) -> Result<S
     let mut cursor = check(pages_id, first, value)?;
     let mut read = || {
         let bytes = cursor.length()?;
-        let mut keys = vec![first];
-        let mut last = first.get();
-        while !cursor.is_empty() {
-            let difference = cursor.number()?;
-            last = last.checked_add(difference).filter(|key| *key < KEYS_END).ok_or("a key is none")?;
-            keys.push(Key::new(last));
-        }
-        let keys = PageKeys::new(&keys).ok_or("two messages have one key")?;
-        Ok(StoredPage { keys, bytes, gone: Vec::new() })
+        let (mut last, mut wrong) = (first.get(), "two messages have one key");
+        let steps = std::iter::from_fn(|| {
+            let step = match cursor.is_empty() {
+                true => return None,
+                false => cursor.number().and_then(|step| {
+                    last = last.checked_add(step).filter(|key| *key < KEYS_END).ok_or("a key is none")?;
+                    Ok(step)
+                }),
+            };
+            Some(step.map_err(|what| wrong = what).ok())
+        });
+        let keys = PageKeys::in_steps(first, steps);
+        keys.map(|keys| StoredPage { keys, bytes, gone: Vec::new() }).ok_or(wrong)
     };
     let read: Result<_, Wrong> = read();
     read.map_err(|what| BadPage { at: value.len() - cursor.rest().len(), what })

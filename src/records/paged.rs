@@ -11,11 +11,24 @@ pub(super) struct Paged {
     of: HashMap<StoreNumber, Run, ahash::RandomState>,
 }
 
+/// What a session has beside it of its pages, so that most of what is read of it is not looked up there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reach {
+    lowest: u64,
+    highest: u64,
+    /// There is a page for every key in between.
+    is_dense: bool,
+}
+
+impl Reach {
+    fn has(self, key: u64) -> bool {
+        (self.lowest..=self.highest).contains(&key)
+    }
+}
+
 /// The pages under one number.
 struct Run {
     pages: Vec<StoredPage>,
-    /// The first and the last key of each.
-    ends: Vec<(u64, u64)>,
     /// Whether each begins behind the one before.
     is_in_order: bool,
     /// How many keys they have.
@@ -34,13 +47,13 @@ impl Paged {
 
     /// There is a page.
     pub fn add(&mut self, pages_id: StoreNumber, page: StoredPage) {
-        let (first, last) = (page.keys.first().get(), last_key(&page));
+        let (first, last) = (page.keys.first().get(), page.keys.last().get());
         let run = self.of.entry(pages_id).or_insert_with(|| Run::new(first));
         run.keys += page.keys.len();
         run.lowest = run.lowest.min(first);
-        run.is_in_order &= run.ends.last().is_none_or(|(_, before)| *before < first);
+        // Those before are in order if it is, and the last of them has the highest key.
+        run.is_in_order &= run.pages.is_empty() || run.highest < first;
         run.highest = run.highest.max(last);
-        run.ends.push((first, last));
         run.pages.push(page);
     }
 
@@ -49,22 +62,30 @@ impl Paged {
         self.of.is_empty()
     }
 
+    /// From which key to which there are pages under a number, if there are any.
+    pub fn reach(&self, pages_id: StoreNumber) -> Option<Reach> {
+        let &Run { lowest, highest, keys, is_in_order, .. } = self.of.get(&pages_id)?;
+        Some(Reach { lowest, highest, is_dense: is_in_order && keys as u64 == highest - lowest + 1 })
+    }
+
     /// Whether a message that waits for the session under this key is in a page, and so need not be known from the journal. It may be where that is not
     /// said: then it is [left to the page](Paged::settle) in the end.
     pub fn has(&self, session: &StoredSession, key: u64) -> bool {
-        let of_run = |run: &Run| run.has(key) && !session.gone.contains(&key);
-        self.of.get(&session.pages_id()).is_some_and(of_run)
+        let Some(reach) = session.reach.filter(|reach| reach.has(key)) else { return false };
+        let is_in_one = || self.of.get(&session.pages_id()).is_some_and(|run| run.has(key));
+        !session.gone.contains(&key) && (reach.is_dense || is_in_one())
     }
 
     /// A message of the session does not wait under this key any more, whether it is known or not.
     pub fn note_gone(&self, session: &mut StoredSession, key: u64) {
+        if !session.reach.is_some_and(|reach| reach.has(key)) {
+            return;
+        }
         let Some(run) = self.of.get(&session.pages_id()) else { return };
-        if (run.lowest..=run.highest).contains(&key) {
-            session.gone.insert(key);
-            // Most keys in between are in pages. So no more is kept than twice as many as there are, and a look costs little for each.
-            if session.gone.len() > 2 * run.keys + FEW {
-                session.gone = run.all_keys().filter(|key| session.gone.contains(key)).collect();
-            }
+        session.gone.insert(key);
+        // Most keys in between are in pages. So no more is kept than twice as many as there are, and a look costs little for each.
+        if session.gone.len() > 2 * run.keys + FEW {
+            session.gone = run.all_keys().filter(|key| session.gone.contains(key)).collect();
         }
     }
 
@@ -110,19 +131,15 @@ impl Paged {
 
 impl Run {
     fn new(first: u64) -> Self {
-        Run { pages: Vec::new(), ends: Vec::new(), is_in_order: true, keys: 0, lowest: first, highest: first }
+        Run { pages: Vec::new(), is_in_order: true, keys: 0, lowest: first, highest: first }
     }
 
     fn has(&self, key: u64) -> bool {
         if !self.is_in_order {
             return false;
         }
-        let at = self.ends.partition_point(|(first, _)| *first <= key);
-        let Some((at, (first, last))) = at.checked_sub(1).map(|at| (at, self.ends[at])) else { return false };
-        let keys = &self.pages[at].keys;
-        // As a rule nothing is between the messages of a page.
-        let is_dense = || last - first + 1 == keys.len() as u64;
-        key <= last && (is_dense() || keys.iter().any(|one| one.get() == key))
+        let at = self.pages.partition_point(|page| page.keys.first().get() <= key);
+        at.checked_sub(1).is_some_and(|at| self.pages[at].keys.contains(Key::new(key)))
     }
 
     fn all_keys(&self) -> impl Iterator<Item = u64> {
@@ -131,12 +148,8 @@ impl Run {
 
     /// Whether some may have keys of others: they are in order.
     fn overlap(&self) -> bool {
-        self.pages.windows(2).any(|pair| last_key(&pair[0]) >= pair[1].keys.first().get())
+        self.pages.windows(2).any(|pair| pair[0].keys.last() >= pair[1].keys.first())
     }
-}
-
-fn last_key(page: &StoredPage) -> u64 {
-    page.keys.iter().last().unwrap_or(page.keys.first()).get()
 }
 
 /// Which of the keys of a page do not wait there: journals say so, or know more of their messages than that they wait.

@@ -1,11 +1,13 @@
 //! A session as the records say it is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::by_key::ByKey;
 use super::delivery::Delivery;
 use super::offline::Offline;
+use super::paged::Reach;
 use super::session_record::{SessionRecord, StoredWill};
 use super::shared::Shared;
 use super::wall_clock::{WallClock, WallTime};
@@ -52,8 +54,12 @@ pub struct StoredSession {
     pub gone_pages: Vec<PageKeys>,
     /// While it is read: keys that may be in its pages, and do not wait there any more.
     pub(super) gone: BTreeSet<u64>,
-    messages: BTreeMap<u64, StoredDelivery>,
+    /// While it is read: what it has in pages.
+    pub(super) reach: Option<Reach>,
+    messages: ByKey<StoredDelivery>,
     bytes: usize,
+    /// Whether some of its messages depend on a decision, or did.
+    pub(super) has_dependent: bool,
     /// Whether it is on its way from another number, and not all of it was written.
     pub(super) is_arriving: bool,
     /// And it had no other number: it was not stored before, and its client knows nothing of it yet.
@@ -154,8 +160,10 @@ impl StoredSession {
             pages: Vec::new(),
             gone_pages: Vec::new(),
             gone: BTreeSet::new(),
-            messages: BTreeMap::new(),
+            reach: None,
+            messages: ByKey::default(),
             bytes: 0,
+            has_dependent: false,
             is_arriving: record.is_arriving,
             is_incomplete: record.is_arriving && record.replaces.is_none(),
             place,
@@ -169,11 +177,11 @@ impl StoredSession {
         let (inbound, messages) = (std::mem::take(&mut self.inbound), std::mem::take(&mut self.messages));
         let (launched_below, next_key, bytes) = (self.launched_below, self.next_key, self.bytes);
         let decided = self.decided.max(new.decided);
-        let gone = std::mem::take(&mut self.gone);
+        let (gone, has_dependent) = (std::mem::take(&mut self.gone), self.has_dependent);
         let hook_state = self.hook_state.take();
         let mut new = StoredSession { subscriptions, inbound, messages, launched_below, next_key, bytes, ..new };
         new.hook_state = new.hook_state.or(hook_state);
-        *self = StoredSession { decided, gone, ..new };
+        *self = StoredSession { decided, gone, has_dependent, ..new };
     }
 
     /// It has made a decision, if this is one, and with that all before.
@@ -199,13 +207,14 @@ impl StoredSession {
     pub(super) fn put(&mut self, delivery: &Delivery<'_>, message: Message, group: Option<Arc<TopicFilter>>) {
         let &Delivery { key, qos, retain, is_sent, ids, .. } = delivery;
         let stage = if is_sent { StoredStage::Sent } else { StoredStage::Queued };
+        self.has_dependent |= message.decision().is_some();
         self.insert(key.get(), StoredDelivery { message: Some(message), qos, retain, stage, ids: ids.to_ids(), group });
     }
 
     /// Takes out the message with this key.
     pub(super) fn remove(&mut self, key: u64) -> Option<StoredDelivery> {
         self.saw(key);
-        let removed = self.messages.remove(&key)?;
+        let removed = self.messages.remove(key)?;
         self.bytes -= removed.size();
         Some(removed)
     }
@@ -245,7 +254,7 @@ impl StoredSession {
 
     /// A page has the message with this key, which waits.
     pub(super) fn leave_to_page(&mut self, key: u64) {
-        if let Some(left) = self.messages.remove(&key) {
+        if let Some(left) = self.messages.remove(key) {
             self.bytes -= left.size();
         }
     }
@@ -280,7 +289,7 @@ impl StoredSession {
     }
 
     /// Its messages by key. What waits in pages is not among them.
-    pub fn messages(&self) -> &BTreeMap<u64, StoredDelivery> {
+    pub fn messages(&self) -> &ByKey<StoredDelivery> {
         &self.messages
     }
 
@@ -291,7 +300,7 @@ impl StoredSession {
 
     /// How far a message of it is, all that was launched considered.
     pub fn stage(&self, key: u64) -> Option<StoredStage> {
-        self.messages.get(&key).map(|delivery| delivery.stage_at(key, self.launched_below))
+        self.messages.get(key).map(|delivery| delivery.stage_at(key, self.launched_below))
     }
 
     /// The record of its header, as if it never had another number.
@@ -327,7 +336,7 @@ impl StoredSession {
         let StoredSession { number, client, settings, will, offline, subscriptions, inbound, decided, .. } = self;
         let hasher = subscriptions.hasher().clone();
         let (launched_below, next_key) = (self.launched_below, self.next_key);
-        let messages = self.messages.into_iter().map(|(key, delivery)| delivery.restored(key, launched_below));
+        let messages = self.messages.into_all().map(|(key, delivery)| delivery.restored(key, launched_below));
         let when = |time: fn(&Offline) -> WallTime| offline.as_ref().map_or(Time::NEVER, |at| clock.to_time(time(at)));
         let new = Session::new(client, settings, slot, instance, (0, Time::ZERO), hasher);
         let mut outbound = Outbound::restored(messages, next_key);

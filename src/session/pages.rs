@@ -6,31 +6,42 @@ use super::{Key, OutgoingMessage, StoreNumber};
 use crate::config::QueueType;
 use crate::memory::{allocated, allocated_for};
 
-/// The keys of the messages of a page, ascending, in little memory: a few bytes for each.
+/// The keys of the messages of a page, ascending, in little memory: none but this if there are no keys in between, as a rule, and a few bytes for each
+/// otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageKeys {
     first: Key,
     count: u32,
-    /// How much greater each is than the one before, behind the first.
+    /// How much greater each is than the one before, behind the first; nothing if each is the next one.
     differences: Box<[u8]>,
 }
 
 impl PageKeys {
     /// These, which ascend; none if there is none, or they do not.
     pub fn new(keys: &[Key]) -> Option<Self> {
-        let (first, mut before) = (*keys.first()?, keys.first()?.get());
-        let mut differences = Vec::with_capacity(keys.len());
-        for key in &keys[1..] {
-            let mut rest = key.get().checked_sub(before).filter(|difference| *difference > 0)?;
-            while rest > 0x7f {
-                differences.push(rest as u8 | 0x80);
-                rest >>= 7;
+        let first = *keys.first()?;
+        let steps = keys.windows(2).map(|pair| pair[1].get().checked_sub(pair[0].get()));
+        PageKeys::in_steps(first, steps)
+    }
+
+    /// The first of them, and how much greater each is than the one before; none if it is not, or a step is none.
+    pub fn in_steps(first: Key, steps: impl Iterator<Item = Option<u64>>) -> Option<Self> {
+        let (mut count, mut differences) = (1_u32, Vec::new());
+        for step in steps {
+            let mut rest = step.filter(|step| *step > 0)?;
+            if rest > 1 && differences.is_empty() {
+                differences.resize(count as usize - 1, 1);
             }
-            differences.push(rest as u8);
-            before = key.get();
+            if rest > 1 || !differences.is_empty() {
+                while rest > 0x7f {
+                    differences.push(rest as u8 | 0x80);
+                    rest >>= 7;
+                }
+                differences.push(rest as u8);
+            }
+            count = count.checked_add(1)?;
         }
-        let (count, differences) = (u32::try_from(keys.len()).ok()?, differences.into());
-        Some(PageKeys { first, count, differences })
+        Some(PageKeys { first, count, differences: differences.into() })
     }
 
     /// The lowest one.
@@ -44,6 +55,27 @@ impl PageKeys {
         self.count as usize
     }
 
+    /// The highest one.
+    pub fn last(&self) -> Key {
+        match self.is_dense() {
+            true => Key::new(self.first.get() + u64::from(self.count) - 1),
+            false => self.iter().last().unwrap_or(self.first),
+        }
+    }
+
+    /// Whether all keys are there between the first and the last.
+    fn is_dense(&self) -> bool {
+        self.differences.is_empty()
+    }
+
+    /// Whether this is one of them.
+    pub fn contains(&self, key: Key) -> bool {
+        match self.is_dense() {
+            true => key.get().checked_sub(self.first.get()).is_some_and(|above| above < u64::from(self.count)),
+            false => self.iter().any(|one| one == key),
+        }
+    }
+
     /// The memory of them, in bytes.
     fn memory(&self) -> usize {
         allocated(self.differences.len())
@@ -51,18 +83,22 @@ impl PageKeys {
 
     /// They, ascending.
     pub fn iter(&self) -> impl Iterator<Item = Key> {
-        let mut rest = &*self.differences;
-        std::iter::successors(Some(self.first), move |before| {
+        let (mut rest, mut key) = (&*self.differences, self.first.get());
+        let mut step = move || {
             let (mut difference, mut shift) = (0, 0);
-            loop {
-                let (byte, behind) = rest.split_first()?;
+            while let Some((byte, behind)) = rest.split_first() {
                 rest = behind;
                 difference |= u64::from(byte & 0x7f) << shift;
                 shift += 7;
                 if byte & 0x80 == 0 {
-                    return Some(Key::new(before.get() + difference));
+                    return difference;
                 }
             }
+            1
+        };
+        (0..self.count).map(move |at| {
+            key += if at == 0 { 0 } else { step() };
+            Key::new(key)
         })
     }
 }

@@ -72,6 +72,10 @@ pub(super) fn end_crashed<C: Chain>(shard: &mut Shard<C>) {
         persistence.crashed.clear();
     }
     for (index, was_online) in std::mem::take(&mut shard.restored) {
+        let clients = &mut shard.pubsub.clients;
+        if let Some((persistence, session)) = clients.persistence.as_mut().zip(clients.sessions.get(index)) {
+            persistence.was_there(session);
+        }
         if !was_online {
             // Its will may be due, which others are to have who are known only now.
             shard.pubsub.clients.arm_session(index);

@@ -17,9 +17,16 @@ const PLACES: usize = 4096;
 /// The work that a page is.
 const PAGE: u32 = 64;
 
-/// Writes a portion of what is stored again, if the journal needs that.
+/// Writes a portion of what is stored again, if the journal needs that, and moves queues to the archive if too much is in memory.
 pub(super) fn rewrite_some<C: Chain>(pubsub: &mut PubSub<C>) {
     let mut looks = 0;
+    while looks < LOOKS
+        && !pubsub.clients.agenda.turn.is_share_over()
+        && let Some(index) = pubsub.clients.persistence.as_mut().and_then(|persistence| persistence.next_to_move_out())
+    {
+        looks += 1;
+        move_out(&mut pubsub.clients, index);
+    }
     while looks < LOOKS && !pubsub.clients.agenda.turn.is_share_over() {
         let next = pubsub.clients.persistence.as_mut().and_then(|persistence| persistence.next_to_rewrite());
         let Some(cursor) = next else { return };
@@ -36,6 +43,27 @@ pub(super) fn rewrite_some<C: Chain>(pubsub: &mut PubSub<C>) {
         }
     }
     pubsub.clients.agenda.next_turn(PutOff::Rewriting);
+}
+
+/// The next page of what waits for the session at this place.
+fn move_out<C: Chain>(clients: &mut Clients<C>, index: u32) {
+    let Clients { persistence: Some(persistence), sessions, agenda, .. } = clients else { return };
+    agenda.turn.did(turn::LEFTOVER);
+    if index >= sessions.places() {
+        return persistence.moved_out(None);
+    }
+    if let Some(session) = sessions.get_mut(index)
+        && let Some(number) = session.stored
+        && let bytes = session.outbound.queue.paged().bytes_in_memory()
+        && persistence.is_moved_out(number, session.connection.is_some(), bytes)
+    {
+        persistence.let_go_emptied(session);
+        agenda.turn.did(PAGE);
+        if persistence.page_out(index, session, PLACES) {
+            return persistence.moved_out(Some(index));
+        }
+    }
+    persistence.moved_out(Some(index + 1));
 }
 
 fn rewrite_retained<C: Chain>(pubsub: &mut PubSub<C>, mountpoint: u32, from: &str) -> Cursor {

@@ -93,8 +93,13 @@ impl Stores {
     }
 
     /// With an archive, which has nothing.
-    pub fn with_archive(mut self, shards: usize) -> Self {
-        let paging = Paging { limits: LIMITS, ..Paging::default() };
+    pub fn with_archive(self, shards: usize) -> Self {
+        self.gathering(shards, Paging::default().memory)
+    }
+
+    /// Likewise; queues are moved to it when so many bytes of them are in the memory of a shard.
+    pub fn gathering(mut self, shards: usize, memory: usize) -> Self {
+        let paging = Paging { limits: LIMITS, memory, ..Paging::default() };
         self.store = Store::with_archive(Some((Desk::new(MemoryArchive::new(), shards), paging)));
         self
     }

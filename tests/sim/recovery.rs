@@ -197,10 +197,10 @@ impl Found {
         let subscriptions = subscriptions.into_iter().map(|(text, one)| {
             (filter(text.as_str()), (one.options.qos, one.options.no_local, Some(one.id).filter(|id| *id > 0)))
         });
-        let message = |(key, delivery): (&u64, &moormq::records::StoredDelivery)| FoundMessage {
-            id: id_of(*key),
+        let message = |(key, delivery): (u64, &moormq::records::StoredDelivery)| FoundMessage {
+            id: id_of(key),
             message: delivery.message.as_ref().map(|message| message_of(message.payload())),
-            is_queued: stored.stage(*key) == Some(StoredStage::Queued),
+            is_queued: stored.stage(key) == Some(StoredStage::Queued),
         };
         let waiting = |one: &OutgoingMessage| FoundMessage {
             id: id_of(one.key.get()),

@@ -49,7 +49,9 @@ impl Setup {
     pub fn paging(&self) -> Option<Paging> {
         let (least, page_bytes) =
             self.choose(9, [None, Some((1, 1)), Some((1, 200)), Some((1, 2000)), Some((400, 600))])?;
-        Some(Paging { limits: LIMITS, least, page_bytes })
+        // In most histories so much waits in memory that the journal is what has it moved.
+        let memory = self.choose(11, [usize::MAX, usize::MAX, 10_000, 1000]);
+        Some(Paging { limits: LIMITS, least, page_bytes, memory, least_moved: 1 })
     }
 
     /// What is stored of the session of the connection with this number: in some histories all is promised the same, in some each connection has a class of

@@ -14,7 +14,7 @@ use moormq::shard::Shard;
 use moormq::sharding::hasher;
 use moormq::storage::archive::{DamagedPage, find_pages, mend_pages};
 
-use super::disk::Disk;
+use super::disk::{Disk, File};
 
 /// A store: the disks of all shards, and what a broker keeps beside them.
 #[derive(Default)]
@@ -56,6 +56,15 @@ pub fn settings_of(mut settings: Settings, shard: u32) -> Settings {
     settings
 }
 
+fn readers_of(disks: &BTreeMap<u32, Disk>, settings: Settings) -> Vec<Reader<&File>> {
+    let reader = |(shard, disk)| {
+        let (shard, disk): (&u32, &Disk) = (shard, disk);
+        let files = disk.files.iter().map(|(id, file)| (*id, file)).collect();
+        Reader::new(settings_of(settings, *shard).identity, files)
+    };
+    disks.iter().map(reader).collect()
+}
+
 impl Store {
     /// One that has nothing, with this archive if there is to be one.
     pub fn with_archive(archive: Option<(Desk<MemoryArchive>, Paging)>) -> Self {
@@ -82,14 +91,19 @@ impl Store {
             mend_pages(&mut archive, &self.damaged).expect("it can be written");
             *desk = Desk::new(archive, shards);
         }
-        let readers = self.disks.iter().map(|(shard, disk)| {
-            let files = disk.files.iter().map(|(id, file)| (*id, file)).collect();
-            Reader::new(settings_of(settings, *shard).identity, files)
-        });
-        let mut readers: Vec<_> = readers.collect();
-        image.read(&mut readers.iter_mut().collect::<Vec<_>>(), self.first_boot, |shard, error| {
-            panic!("on shard {shard} a record is not as it should be: {error}");
-        });
+        let is_bad = |shard: usize, error| panic!("on shard {shard} a record is not as it should be: {error}");
+        let mut readers = readers_of(&self.disks, settings);
+        // As a broker does it that has a thread for each.
+        let read = |(shard, reader): (u32, &mut Reader<_>)| {
+            let mut part = image.part(shard, shards, seed);
+            part.read(reader, self.first_boot);
+            part
+        };
+        let parts = (0..).zip(&mut readers).map(read).collect();
+        if !image.put_together(parts, is_bad) {
+            readers = readers_of(&self.disks, settings);
+            image.read(&mut readers.iter_mut().collect::<Vec<_>>(), self.first_boot, is_bad);
+        }
         let mut journals = Vec::new();
         for (shard, reader) in readers.into_iter().enumerate().take(shards) {
             let (recovered, _) = reader.finish();

@@ -31,13 +31,13 @@ fn seen(session: &StoredSession) -> Seen {
     let SubscriptionPortion { entries, .. } = session.subscriptions.all();
     let of = |Subscription { options, id }| (options.no_local, id);
     let messages = session.messages().iter().map(|(key, delivery)| {
-        let stage = session.stage(*key).expect("it is there");
-        (*key, SeenMessage { stage, payload: delivery.message.as_ref().map(|message| text(message.payload())) })
+        let stage = session.stage(key).expect("it is there");
+        (key, SeenMessage { stage, payload: delivery.message.as_ref().map(|message| text(message.payload())) })
     });
     let bytes = session
         .messages()
-        .values()
-        .map(|delivery| delivery.message.as_ref().map_or(0, |message| message.size()) + delivery.ids.bytes());
+        .iter()
+        .map(|(_, delivery)| delivery.message.as_ref().map_or(0, |message| message.size()) + delivery.ids.bytes());
     assert_eq!(session.bytes(), bytes.sum::<usize>());
     assert_eq!(
         session.offline.is_some_and(|offline| offline.has_will),
@@ -188,7 +188,8 @@ fn a_message_is_held_once_for_all_its_sessions() {
     records.push(Stored::of(&Record::Message { message, deliveries: deliveries.deliveries() }));
     let mut contents = image(&records).finish();
     let sessions: Vec<_> = contents.sessions().collect();
-    let all: Vec<_> = sessions.iter().flat_map(|session| session.messages().values()).collect();
+    let all: Vec<_> =
+        sessions.iter().flat_map(|session| session.messages().iter().map(|(_, delivery)| delivery)).collect();
     let (first, rest) = all.split_first().expect("ten of them");
     for other in rest {
         let message = |delivery: &StoredDelivery| delivery.message.as_ref().expect("it is queued").address();
@@ -253,7 +254,7 @@ fn what_was_not_decided_does_not_count() {
         assert_eq!(contents.undecided(), [(subscriber, Key::new(2))]);
         assert_eq!(contents.last_decision(), DecisionNumber::new(9, 0));
         let session = contents.sessions().find(|session| session.number == subscriber).expect("it is there");
-        assert_eq!(session.messages().keys().copied().collect::<Vec<_>>(), [0, 1, 3]);
+        assert_eq!(session.messages().iter().map(|(key, _)| key).collect::<Vec<_>>(), [0, 1, 3]);
         assert_eq!(session.next_key, 3 + 1, "its keys are not used again");
     }
 }

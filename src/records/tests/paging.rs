@@ -151,11 +151,11 @@ impl History {
 /// What of a session is not in pages.
 fn of_memory(session: &StoredSession) -> State {
     let mut read = State::default();
-    for (key, delivery) in session.messages() {
+    for (key, delivery) in session.messages().iter() {
         let payload = delivery.message.as_ref().map(text);
-        match session.stage(*key) {
-            Some(StoredStage::Queued) => drop(read.waiting.insert(*key, payload.expect("it waits"))),
-            _ => drop(read.sent.insert(*key, payload)),
+        match session.stage(key) {
+            Some(StoredStage::Queued) => drop(read.waiting.insert(key, payload.expect("it waits"))),
+            _ => drop(read.sent.insert(key, payload)),
         }
     }
     read

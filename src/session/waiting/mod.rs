@@ -81,7 +81,7 @@ impl Waiting {
     /// How many messages there are.
     #[inline]
     pub(super) fn len(&self) -> usize {
-        let in_memory = self.places.len() - self.gaps;
+        let in_memory = self.messages_in_memory();
         self.pages.as_ref().map_or(in_memory, |pages| in_memory + pages.len())
     }
 

@@ -22,7 +22,12 @@ impl Waiting {
         self.pages.as_ref().is_some_and(|pages| pages.is_any_under_way())
     }
 
-    /// The bytes of messages that are in memory where they came in.
+    /// How many messages are in memory where they came in.
+    pub fn messages_in_memory(&self) -> usize {
+        self.places.len() - self.gaps
+    }
+
+    /// Their bytes.
     pub fn bytes_in_memory(&self) -> usize {
         self.bytes
     }

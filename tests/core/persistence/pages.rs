@@ -10,6 +10,7 @@ use moormq::client::DropReason;
 use moormq::codec::{AckKind::*, QoS};
 use moormq::config::{Config, QueueType};
 use moormq::hooks::{Chain, DroppedMessage, Hook, NoHooks, Notice};
+use moormq::memory::{MemoryHeld, MemoryKind};
 use moormq::records::read_summary;
 use moormq::session::{Key, StoreNumber};
 
@@ -31,6 +32,8 @@ fn ordered(order: QueueType) -> Config {
 
 /// The journals have 4 MiB for each shard: so many of these are three times as much.
 const MANY: usize = 600;
+/// And so many of them a quarter.
+const FEW: usize = 50;
 
 fn text(number: usize) -> String {
     format!("{number:08}{}", "x".repeat(20_000))
@@ -82,6 +85,42 @@ fn a_queue_that_is_longer_than_the_journals_comes_in_order() {
                 assert_eq!(world.stores().pages(), 0, "what was taken is deleted");
             }
         }
+    }
+}
+
+/// What waits is moved out of memory when it is much, long before the journals need that; also what was there when the broker started. Who takes it has
+/// all of it.
+#[test]
+fn memory_does_not_grow_with_what_waits() {
+    let held = || MemoryHeld::on_this_thread().of(MemoryKind::Messages);
+    for shards in [1, 2, 4] {
+        let before = held();
+        let stores = |memory| Stores::default().gathering(shards, memory);
+        let mut world = with_stores(World::new(shards, config(|_| ()), || NoHooks), stores(usize::MAX));
+        filled(&mut world, QoS::AtLeastOnce, FEW);
+        assert_eq!(world.stores().pages(), 0, "the journals have room");
+        assert!(held() - before > FEW * text(0).len());
+
+        let mut world = with_stores(World::new(shards, config(|_| ()), || NoHooks), stores(10 * text(0).len()));
+        let before = held();
+        filled(&mut world, QoS::AtLeastOnce, FEW);
+        assert!(world.stores().pages() > FEW / 2, "{}", world.stores().pages());
+        assert!(held() - before < 20 * text(0).len(), "{}", held() - before);
+
+        // Nothing of it is in pages when it is killed, and so all is in memory then.
+        world.stores().is_archive_held = true;
+        let pages = world.stores().pages();
+        let mut publisher = passing(&mut world);
+        for number in FEW..2 * FEW {
+            publisher.publish(&mut world, "t", &text(number), QoS::AtLeastOnce, 1);
+            assert_eq!(publisher.received(&mut world).len(), 1);
+        }
+        assert_eq!(world.stores().pages(), pages);
+        let mut world = world.restarted((Last::Lost, Duration::ZERO), shards, config(|_| ()), || NoHooks);
+        assert!(world.stores().pages() > pages + FEW / 2, "{}", world.stores().pages());
+        let mut absent = kept(&mut world, shards - 1, "absent");
+        let got: Vec<_> = absent.drained(&mut world).iter().map(|text| number(text)).collect();
+        assert_eq!(got, (0..2 * FEW).collect::<Vec<_>>(), "on {shards} shards");
     }
 }
 

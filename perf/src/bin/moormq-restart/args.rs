@@ -29,6 +29,9 @@ pub struct Args {
     /// The length of each of them, as `storage.segment_size`, instead of the broker's default
     #[arg(long, value_name = "SIZE")]
     pub segment_size: Option<String>,
+    /// How much waits in memory before queues are moved to the archive, as `storage.archive.gather`, instead of the broker's default
+    #[arg(long, value_name = "SIZE")]
+    pub gather: Option<String>,
     /// How often it is killed and started again
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,

@@ -155,6 +155,7 @@ fn size_of(folder: &Path) -> u64 {
 fn configuration(args: &Args, port: u16, store: &Path) -> String {
     let segments = args.segments.map(|segments| format!("segments = {segments}\n")).unwrap_or_default();
     let size = args.segment_size.as_ref().map(|size| format!("segment_size = \"{size}\"\n")).unwrap_or_default();
+    let gather = args.gather.as_ref().map(|size| format!("archive.gather = \"{size}\"\n")).unwrap_or_default();
     format!(
         r#"shards = {}
 allow_anonymous = true
@@ -172,7 +173,7 @@ max_queue_bytes = "unlimited"
 
 [storage]
 path = "{}"
-{segments}{size}
+{segments}{size}{gather}
 [sys]
 interval = "0s"
 "#,

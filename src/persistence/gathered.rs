@@ -17,13 +17,18 @@ pub(super) struct Gathered {
     went: u64,
 }
 
+/// What a message takes in each further queue.
+const PLACE: u64 = 64;
+
 impl Gathered {
-    /// A message of so many bytes has come to so many sessions, and waits for some of them.
+    /// A message of so many bytes has come to so many sessions, and waits for some of them, which share it.
     #[inline]
     pub fn came(&mut self, sessions: u64, waiting: u64, size: usize) {
         self.came += sessions;
         self.waiting += waiting;
-        self.bytes += waiting * size as u64;
+        if waiting > 0 {
+            self.bytes += size as u64 + (waiting - 1) * PLACE;
+        }
     }
 
     /// So many messages with so many bytes waited for a session when the broker started.
@@ -60,6 +65,10 @@ mod tests {
         let mut gathered = Gathered::default();
         assert_eq!(gathered.bytes(), 0);
         gathered.came(3, 2, 1000);
+        assert_eq!(gathered.bytes(), 1000 + 64, "it is there once");
+        let mut gathered = Gathered::default();
+        gathered.came(2, 1, 1000);
+        gathered.came(1, 1, 1000);
         assert_eq!(gathered.bytes(), 2000);
         gathered.came(1, 0, 5000);
         assert_eq!(gathered.bytes(), 2000, "it was sent at once");

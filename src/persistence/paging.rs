@@ -79,10 +79,9 @@ impl Persistence {
     /// What follows it: the same session once more, the next one, or none if that was the last.
     pub fn moved_out(&mut self, next: Option<u32>) {
         self.moved_out_below = next;
-        if next.is_none()
-            && let Some(pages) = &mut self.pages
-        {
-            pages.close(self.on_disk.commits.taken() + self.behind.len() as u64 + self.lost, false);
+        let records = self.recorded();
+        if let Some(pages) = self.pages.as_mut().filter(|_| next.is_none()) {
+            pages.close(records, false);
         }
     }
 

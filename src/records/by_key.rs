@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::iter::Peekable;
+use std::ops::RangeInclusive;
 
 /// Values by key. A key that is the highest so far costs hardly more than its place; the others are in a tree.
 #[derive(Debug)]
@@ -38,6 +39,13 @@ impl<T> ByKey<T> {
             Ok(at) => self.in_order[at].1.as_ref(),
             Err(_) => self.others.get(&key),
         }
+    }
+
+    /// Whether there is one with such a key.
+    pub(super) fn has_any(&self, keys: RangeInclusive<u64>) -> bool {
+        let from = self.in_order.partition_point(|(key, _)| key < keys.start());
+        let mut in_order = self.in_order.range(from..).take_while(|(key, _)| key <= keys.end());
+        in_order.any(|(_, value)| value.is_some()) || self.others.range(keys).next().is_some()
     }
 
     /// All, in the order of their keys.
@@ -136,6 +144,7 @@ mod tests {
                 }
                 assert_eq!((by_key.len(), by_key.is_empty()), (tree.len(), tree.is_empty()));
                 assert_eq!(by_key.get(any), tree.get(&any));
+                assert_eq!(by_key.has_any(any..=any + 2), tree.range(any..=any + 2).next().is_some());
                 assert!(by_key.gaps <= FEW_GAPS + by_key.in_order.len() / 2);
             }
             assert!(by_key.iter().eq(tree.iter().map(|(key, value)| (*key, value))));

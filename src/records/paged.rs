@@ -98,6 +98,13 @@ impl Paged {
         // No two pages have one key, unless something went wrong. Then the first one counts.
         let mut seen = run.overlap().then(HashSet::new);
         for mut page in run.pages {
+            let range = page.keys.first().get()..=page.keys.last().get();
+            if seen.is_none() && gone.range(range.clone()).next().is_none() && !session.messages().has_any(range) {
+                // Nothing is said of any of its keys, as a rule.
+                page.gone = Vec::new();
+                session.pages.push(page);
+                continue;
+            }
             let keys = page.keys.iter().map(Key::get);
             let is_repeated = |key| seen.as_mut().is_some_and(|seen: &mut HashSet<u64>| !seen.insert(key));
             page.gone = gone_of(session, keys, &gone, is_repeated);

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::layout::{StartError, allowed_cpus, remedy, shards_of};
+use super::store::archive_problem;
 use crate::config::{Config, ConfigError};
 use crate::control::socket::ControlSocket;
 #[cfg(feature = "stock")]
@@ -13,7 +14,7 @@ use crate::control::stock_files::StockFiles;
 use crate::net::listeners::check_free;
 use crate::net::port_holder::{Holder, holder_of};
 use crate::net::probe::probe;
-use crate::storage::{Outlook, outlook};
+use crate::storage::{Outlook, ReadOnlyStore, outlook};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -64,7 +65,12 @@ impl Preflight {
     fn storage(&mut self, config: &Config) {
         let (Some(path), Ok(shards)) = (&config.storage.path, shards_of(config)) else { return };
         let Outlook { problems, notes } = outlook(Path::new(path), config.storage.journal_bytes(shards));
+        // What else keeps it from being looked at is among these, and a broker that uses it among the notes.
+        let store = ReadOnlyStore::open_if_any(Path::new(path)).ok().flatten().filter(|_| problems.is_empty());
         problems.into_iter().for_each(|problem| self.problem("storage.path", problem));
+        if let Some(problem) = store.and_then(|store| archive_problem(&store, &config.storage.archive)) {
+            self.problem("storage.path", problem.to_string());
+        }
         self.notes.extend(notes.into_iter().map(|note| ConfigError::new("storage.path", note)));
     }
 

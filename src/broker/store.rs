@@ -30,7 +30,7 @@ pub(super) use crate::storage::archive::copy_archive;
 use crate::storage::archive::{ArchiveControl, ArchiveDoor, ArchiveThread, DamagedPage, find_pages, mend_pages};
 #[cfg(feature = "archive")]
 use crate::storage::archive::{ArchiveFile, ArchiveSettings};
-use crate::storage::{JournalReading, StorageError, StoreDirectory};
+use crate::storage::{JournalReading, ReadOnlyStore, StorageError, StoreDirectory};
 use crate::threads;
 
 /// What a record may have beside the packet that it comes from: a session with its will, to whom a message goes.
@@ -240,21 +240,43 @@ fn open_archive(directory: &StoreDirectory, config: &ArchiveConfig) -> Result<Op
     if path.exists()
         && ArchiveFile::look_at(&path, store).and_then(|mut archive| archive.has_values()).map_err(failed)?
     {
-        let problem = "has messages in its archive, and storage.archive.enabled is false: set it to true, until `moormq store stat` says that \
-                       there are no pages in the archive";
-        return Err(StartError::Storage(StorageError::new(directory.path(), problem)));
+        return Err(StartError::Storage(StorageError::new(directory.path(), UNWANTED)));
     }
     Ok(None)
+}
+
+/// Of an archive that has something.
+#[cfg(feature = "archive")]
+const UNWANTED: &str = "has messages in its archive, and storage.archive.enabled is false: set it to true, until `moormq store stat` says that there are \
+                        no pages in the archive";
+/// Of any.
+#[cfg(not(feature = "archive"))]
+const UNWANTED: &str =
+    "has an archive, which this program was built without: messages are in it. Use one with the feature `archive`";
+
+/// Why a start with these settings would not open a store because of its archive, if that is so.
+#[cfg(feature = "archive")]
+pub(super) fn archive_problem(store: &ReadOnlyStore, config: &ArchiveConfig) -> Option<StorageError> {
+    let is_wanted = |mut archive: ArchiveFile| Ok(config.enabled || !archive.has_values()?);
+    let problem = match store.archive().and_then(|archive| archive.map_or(Ok(true), is_wanted)) {
+        Ok(true) => return None,
+        Ok(false) => UNWANTED.to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Some(StorageError::new(store.path(), problem))
+}
+
+/// Likewise.
+#[cfg(not(feature = "archive"))]
+pub(super) fn archive_problem(store: &ReadOnlyStore, _: &ArchiveConfig) -> Option<StorageError> {
+    store.has_archive().then(|| StorageError::new(store.path(), UNWANTED))
 }
 
 /// This program has none.
 #[cfg(not(feature = "archive"))]
 fn open_archive(directory: &StoreDirectory, _: &ArchiveConfig) -> Result<Option<OpenArchive>, StartError> {
     match directory.archive().exists() {
-        true => {
-            let problem = "has an archive, which this program was built without: messages are in it. Use one with the feature `archive`";
-            Err(StartError::Storage(StorageError::new(directory.path(), problem)))
-        }
+        true => Err(StartError::Storage(StorageError::new(directory.path(), UNWANTED))),
         false => Ok(None),
     }
 }

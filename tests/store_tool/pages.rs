@@ -12,7 +12,7 @@ use moormq::storage::archive::{ArchiveFile, ArchiveSettings, find_pages, read_me
 use moormq::time::Time;
 
 use super::broker::{Broker, Client, ROOM, publish, text};
-use super::tool::{files, rows, store, unchanged};
+use super::tool::{files, moormq, rows, store, unchanged};
 
 /// So many messages of 8 KB are more than the journals may hold: 16 MiB.
 const MANY: usize = 4000;
@@ -268,6 +268,10 @@ fn a_store_with_messages_in_its_archive_is_not_opened_without_it() {
     let (code, last) = Broker::refused(&path, 1, without);
     assert_eq!(code, Some(1), "{last}");
     assert!(last.contains("has messages in its archive") && last.contains("set it to true"), "{last}");
+    let config = path.with_extension("toml").display().to_string();
+    let checked = moormq(&["check-config", &config]);
+    assert_eq!(checked.code, Some(1), "{checked:?}");
+    assert!(checked.err.contains("storage.path") && checked.err.contains("has messages in its archive"), "{checked:?}");
     let broker = Broker::start(&path, 1);
     assert_eq!(taken(&broker, MIXED), (0..MIXED).collect::<Vec<_>>());
     broker.stop();
@@ -282,6 +286,8 @@ fn a_store_with_messages_in_its_archive_is_not_opened_without_it() {
     let broker = Broker::start_with(&path, 1, without);
     assert_eq!(taken(&broker, 20), (0..20).collect::<Vec<_>>());
     broker.stop();
+    let checked = moormq(&["check-config", &config]);
+    assert_eq!(checked.code, Some(0), "{checked:?}");
     assert_eq!(fs::read(path.join("archive.redb")).expect("it is there"), before);
     // A new store has none then.
     let other = directory.path().join("other");

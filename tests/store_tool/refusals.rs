@@ -76,6 +76,8 @@ fn a_store_with_a_damaged_archive_is_left_alone() {
             said.err.contains("archive.redb cannot be opened: it is") && said.err.contains("restore it from a backup");
         assert!(said.code == Some(1) && is_told, "{what}: {said:?}");
     }
+    let checked = moormq(&["check-config", &path.with_extension("toml").display().to_string()]);
+    assert!(checked.code == Some(1) && checked.err.contains("archive.redb cannot be opened"), "{checked:?}");
     unchanged(&before, &path);
 }
 

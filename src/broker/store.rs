@@ -108,9 +108,9 @@ impl Store {
         // Opening may have waited for a lock: both times are those of this moment.
         let wall = WallClock::new(clock.now(), WallTime::from_system(SystemTime::now()));
         let mut image = Image::new(wall, hasher(seed));
+        let mut archive = open_archive(&mut directory, &config.archive)?;
         let of_archive =
             |error: ArchiveError| StartError::Storage(StorageError::new(directory.path(), error.to_string()));
-        let mut archive = open_archive(&directory, &config.archive)?;
         // What there is of pages is told before any journal is read.
         let damaged = archive.as_mut().map(|archive| find_pages(archive, wall, |id, page| image.page(id, page)));
         let damaged = damaged.transpose().map_err(of_archive)?.unwrap_or_default();
@@ -229,18 +229,28 @@ pub(super) type OpenControl = ArchiveControl<<OpenArchive as Archive>::Snapshot>
 
 /// Opens the archive of a store, or makes it.
 #[cfg(feature = "archive")]
-fn open_archive(directory: &StoreDirectory, config: &ArchiveConfig) -> Result<Option<OpenArchive>, StartError> {
-    let (path, store) = (directory.archive(), directory.facts().id);
-    let failed = |error: ArchiveError| StartError::Storage(StorageError::new(directory.path(), error.to_string()));
+fn open_archive(directory: &mut StoreDirectory, config: &ArchiveConfig) -> Result<Option<OpenArchive>, StartError> {
+    let (path, store, place) = (directory.archive(), directory.facts().id, directory.path().to_owned());
+    let failed = |error: ArchiveError| StartError::Storage(StorageError::new(&place, error.to_string()));
+    let is_missing = directory.facts().has_archive && !path.exists();
     if config.enabled {
+        if is_missing {
+            return Err(StartError::Storage(StorageError::new(&place, MISSING)));
+        }
         let most = config.max_size.get().map_or(u64::MAX, |bytes| bytes as u64);
         let settings = ArchiveSettings { cache: config.cache_size, most, reserve: config.min_free as u64 };
-        return ArchiveFile::open(&path, store, settings).map(Some).map_err(failed);
+        let archive = ArchiveFile::open(&path, store, settings).map_err(failed)?;
+        directory.set_archive(true).map_err(StartError::Storage)?;
+        return Ok(Some(archive));
+    }
+    if is_missing {
+        tracing::warn!("storage: the archive of {} is missing: what waited in it is lost", place.display());
+        directory.set_archive(false).map_err(StartError::Storage)?;
     }
     if path.exists()
         && ArchiveFile::look_at(&path, store).and_then(|mut archive| archive.has_values()).map_err(failed)?
     {
-        return Err(StartError::Storage(StorageError::new(directory.path(), UNWANTED)));
+        return Err(StartError::Storage(StorageError::new(&place, UNWANTED)));
     }
     Ok(None)
 }
@@ -249,6 +259,10 @@ fn open_archive(directory: &StoreDirectory, config: &ArchiveConfig) -> Result<Op
 #[cfg(feature = "archive")]
 const UNWANTED: &str = "has messages in its archive, and storage.archive.enabled is false: set it to true, until `moormq store stat` says that there are \
                         no pages in the archive";
+/// Of one that is not there, and was.
+#[cfg(feature = "archive")]
+const MISSING: &str = "has lost its archive.redb, and with it messages that waited: restore it from a backup. To go on without them, start once \
+                       with storage.archive.enabled = false";
 /// Of any.
 #[cfg(not(feature = "archive"))]
 const UNWANTED: &str =
@@ -257,6 +271,9 @@ const UNWANTED: &str =
 /// Why a start with these settings would not open a store because of its archive, if that is so.
 #[cfg(feature = "archive")]
 pub(super) fn archive_problem(store: &ReadOnlyStore, config: &ArchiveConfig) -> Option<StorageError> {
+    if store.lacks_archive() && config.enabled {
+        return Some(StorageError::new(store.path(), MISSING));
+    }
     let is_wanted = |mut archive: ArchiveFile| Ok(config.enabled || !archive.has_values()?);
     let problem = match store.archive().and_then(|archive| archive.map_or(Ok(true), is_wanted)) {
         Ok(true) => return None,
@@ -274,7 +291,7 @@ pub(super) fn archive_problem(store: &ReadOnlyStore, _: &ArchiveConfig) -> Optio
 
 /// This program has none.
 #[cfg(not(feature = "archive"))]
-fn open_archive(directory: &StoreDirectory, _: &ArchiveConfig) -> Result<Option<OpenArchive>, StartError> {
+fn open_archive(directory: &mut StoreDirectory, _: &ArchiveConfig) -> Result<Option<OpenArchive>, StartError> {
     match directory.archive().exists() {
         true => Err(StartError::Storage(StorageError::new(directory.path(), UNWANTED))),
         false => Ok(None),

@@ -205,6 +205,9 @@ fn about_directory(store: &ReadOnlyStore, view: &StoreView) -> Vec<Note> {
     if !store.has_journal() {
         notes.push(Note::new(true, "there is no directory journal", "All that was in it is lost"));
     }
+    if store.lacks_archive() {
+        notes.push(Note::new(true, "there is no file archive.redb", "What waited in it is lost"));
+    }
     about_archive(view, &mut notes);
     let listing = store.journal_files();
     for name in &listing.set_aside {

@@ -127,7 +127,8 @@ impl Backup {
     ///
     /// Something cannot be written. There is no copy then.
     pub fn finish(mut self) -> Result<(), StorageError> {
-        let (facts, _) = read_facts(&self.store.join(STORE))?;
+        let (mut facts, _) = read_facts(&self.store.join(STORE))?;
+        facts.has_archive = self.path.join(ARCHIVE).exists();
         let (mark, store) = (self.path.join(UNFINISHED), self.path.join(STORE));
         let finish = || {
             device::sync_directory(&self.path.join(JOURNAL))?;

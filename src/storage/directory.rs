@@ -159,6 +159,20 @@ impl StoreDirectory {
         Ok(())
     }
 
+    /// Whether the store has an archive from here on: then one that is missing is missed.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written down.
+    pub fn set_archive(&mut self, has_archive: bool) -> Result<(), StorageError> {
+        let facts = StoreFacts { has_archive, ..self.facts.clone() };
+        if facts != self.facts {
+            write_facts(&self.path, &facts)?;
+            self.facts = facts;
+        }
+        Ok(())
+    }
+
     /// Keeps the floors of journals: each rises to the one given, and none falls. To be called with [`Journal::floor`](crate::journal::Journal::floor)
     /// when journals are open, before anything is acknowledged; [`recover`](StoreDirectory::recover) gives them back at the next start.
     ///
@@ -389,6 +403,7 @@ fn create(directory: &Path, now: u64) -> Result<StoreFacts, StorageError> {
         made: now,
         boots: 0,
         first_boot: 0,
+        has_archive: false,
         floors: BTreeMap::new(),
     };
     make_journal(directory)?;

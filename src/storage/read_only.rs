@@ -97,6 +97,11 @@ impl ReadOnlyStore {
         fs::symlink_metadata(self.path.join(ARCHIVE)).is_ok()
     }
 
+    /// Whether it had an archive, and that is missing.
+    pub fn lacks_archive(&self) -> bool {
+        self.facts.has_archive && !self.has_archive()
+    }
+
     /// Its archive, if it has one, to be looked at.
     ///
     /// # Errors

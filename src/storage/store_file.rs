@@ -9,7 +9,8 @@
 //! | 8 | 4 | CRC-32C of the bytes from 12 up to the length |
 //! | 12 | 4 | version of the format, 1. All versions have these first three at the same place |
 //! | 16 | 4 | length |
-//! | 20 | 4 | number of floors |
+//! | 20 | 3 | number of floors |
+//! | 23 | 1 | 1 if it has an archive, in which messages may be; else 0 |
 //! | 24 | 16 | id of the store |
 //! | 40 | 8 | seed of the hash that puts subscriber ids into slots |
 //! | 48 | 8 | when the store was made, in seconds since 1970 |
@@ -31,6 +32,8 @@ pub(super) const LONGEST: u64 = 1 << 20;
 const MAGIC: [u8; 8] = *b"moormq-S";
 const FIXED: usize = 64;
 const FLOOR: usize = 24;
+/// At which byte is said whether there is an archive.
+const HAS_ARCHIVE: usize = 23;
 
 /// What the file `store` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +48,8 @@ pub struct StoreFacts {
     pub boots: u32,
     /// The first boot whose records count. What counted of earlier ones was written anew.
     pub first_boot: u32,
+    /// Whether it has an archive, in which messages may be.
+    pub has_archive: bool,
     /// Above what the journals of shards have reached; of none that never had one.
     pub floors: BTreeMap<u32, Floor>,
 }
@@ -80,6 +85,7 @@ impl StoreFacts {
             copy.extend(generation.to_le_bytes());
             copy.extend(number.to_le_bytes());
         }
+        copy[HAS_ARCHIVE] = self.has_archive.into();
         let checksum = crc32c(&copy[12..]);
         copy[8..12].copy_from_slice(&checksum.to_le_bytes());
         copy.resize(length.next_multiple_of(BLOCK), 0);
@@ -133,7 +139,8 @@ fn decode_copy(bytes: &[u8]) -> Result<StoreFacts, Unreadable> {
     let (slot_seed, made) = (long(40).ok_or(Unreadable::Damaged)?, long(48).ok_or(Unreadable::Damaged)?);
     let boots = word(56).ok_or(Unreadable::Damaged)?;
     let first_boot = word(60).ok_or(Unreadable::Damaged)?;
-    Ok(StoreFacts { id: StoreId(id), slot_seed, made, boots, first_boot, floors: floors.collect() })
+    let has_archive = copy[HAS_ARCHIVE] != 0;
+    Ok(StoreFacts { id: StoreId(id), slot_seed, made, boots, first_boot, has_archive, floors: floors.collect() })
 }
 
 #[cfg(test)]
@@ -148,6 +155,7 @@ mod tests {
             made: 55,
             boots: 7,
             first_boot: 3,
+            has_archive: shards % 2 == 1,
             floors: (0..shards).map(floor).collect(),
         }
     }

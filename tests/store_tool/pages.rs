@@ -295,6 +295,30 @@ fn a_store_with_messages_in_its_archive_is_not_opened_without_it() {
     assert!(!other.join("archive.redb").exists());
 }
 
+/// It is not taken for one that never was.
+#[test]
+fn an_archive_that_is_missing_is_missed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("store");
+    waiting(&path);
+    fs::remove_file(path.join("archive.redb")).expect("it is there");
+    let (code, last) = Broker::refused(&path, 1, "");
+    assert!(code == Some(1) && last.contains("has lost its archive.redb") && last.contains("from a backup"), "{last}");
+    let config = path.with_extension("toml").display().to_string();
+    let checked = moormq(&["check-config", &config]);
+    assert!(checked.code == Some(1) && checked.err.contains("has lost its archive.redb"), "{checked:?}");
+    let verified = store("verify", &path, &[]);
+    assert!(verified.code == Some(4) && verified.out.contains("there is no file archive.redb"), "{verified:?}");
+    // Who goes on without it is told, and has the rest.
+    let broker = Broker::start_with(&path, 1, "archive.enabled = false");
+    assert!(broker.said.iter().any(|line| line.contains("is missing: what waited in it is lost")), "{:?}", broker.said);
+    broker.stop();
+    // From then on there is one again.
+    Broker::start(&path, 1).stop();
+    assert!(path.join("archive.redb").exists());
+    assert_eq!(moormq(&["check-config", &config]).code, Some(0));
+}
+
 /// Whichever limit is reached: what was acknowledged is there, and no more is in the archive.
 #[test]
 fn a_full_archive_has_publishers_wait() {

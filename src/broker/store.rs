@@ -360,6 +360,8 @@ fn check_room(
 fn read(directory: &StoreDirectory, shards: usize, image: &mut Image) -> Result<Vec<Recovered>, StartError> {
     let mut readings = open(directory, shards)?;
     if !read_at_once(directory, shards, image, &mut readings) {
+        // They have locked the files that they read.
+        drop(readings);
         readings = open(directory, shards)?;
         let mut readers: Vec<_> = readings.iter_mut().map(JournalReading::reader).collect();
         image.read(&mut readers, directory.facts().first_boot, tell_bad);

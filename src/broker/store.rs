@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -30,7 +31,7 @@ pub(super) use crate::storage::archive::copy_archive;
 use crate::storage::archive::{ArchiveControl, ArchiveDoor, ArchiveThread, DamagedPage, find_pages, mend_pages};
 #[cfg(feature = "archive")]
 use crate::storage::archive::{ArchiveFile, ArchiveSettings};
-use crate::storage::{JournalReading, ReadOnlyStore, StorageError, StoreDirectory};
+use crate::storage::{JournalReading, ReadOnlyStore, Recovery, StorageError, StoreDirectory};
 use crate::threads;
 
 /// What a record may have beside the packet that it comes from: a session with its will, to whom a message goes.
@@ -358,39 +359,52 @@ fn check_room(
 
 /// Reads all journals. Gives what each journal goes on from, those of shards included that do not exist any more.
 fn read(directory: &StoreDirectory, shards: usize, image: &mut Image) -> Result<Vec<Recovered>, StartError> {
-    let mut readings = open(directory, shards)?;
-    if !read_at_once(directory, shards, image, &mut readings) {
-        // They have locked the files that they read.
-        drop(readings);
-        readings = open(directory, shards)?;
-        let mut readers: Vec<_> = readings.iter_mut().map(JournalReading::reader).collect();
-        image.read(&mut readers, directory.facts().first_boot, tell_bad);
-    }
-    let finish = |(shard, reading): (u32, JournalReading)| {
-        let recovery = reading.finish();
+    let files = directory.journal_files().map_err(StartError::Storage)?;
+    let known = files.journals.keys().next_back().map_or(0, |last| *last as usize + 1);
+    let journals = 0..known.max(shards) as u32;
+    let at_once = read_at_once(directory, journals.clone(), shards, image).map_err(StartError::Storage)?;
+    let recoveries = match at_once {
+        Some(recoveries) => recoveries,
+        None => read_in_turn(directory, journals, image).map_err(StartError::Storage)?,
+    };
+    let finish = |(shard, recovery): (u32, Recovery)| {
         recovery.findings.iter().for_each(|finding| tracing::warn!(shard, "storage: {finding}"));
         recovery.recovered
     };
-    Ok((0..).zip(readings).map(finish).collect())
+    Ok((0..).zip(recoveries).map(finish).collect())
 }
 
-/// Opens the journals of all shards, and of those that do not exist any more.
-fn open(directory: &StoreDirectory, shards: usize) -> Result<Vec<JournalReading>, StartError> {
-    let files = directory.journal_files().map_err(StartError::Storage)?;
-    let known = files.journals.keys().next_back().map_or(0, |last| *last as usize + 1);
-    let readings = (0..known.max(shards) as u32).map(|shard| directory.read(shard));
-    readings.collect::<Result<_, _>>().map_err(StartError::Storage)
-}
-
-/// Reads each journal on a thread of its own. False if what they say depends on which is read first, or there is no thread to be had: nothing was taken in.
-fn read_at_once(directory: &StoreDirectory, shards: usize, image: &mut Image, readings: &mut [JournalReading]) -> bool {
+/// Reads each journal on a thread of its own. None if what they say depends on which is read first, or there is no thread to be had: nothing was taken in.
+fn read_at_once(
+    directory: &StoreDirectory,
+    journals: Range<u32>,
+    shards: usize,
+    image: &mut Image,
+) -> Result<Option<Vec<Recovery>>, StorageError> {
     let (first, seed) = (directory.facts().first_boot, directory.facts().slot_seed);
-    let parts = (0..).zip(readings).map(|(journal, reading)| (image.part(journal, shards, seed), reading));
-    let parts = threads::at_once("journal", parts, |(mut part, reading): (Part, &mut JournalReading)| {
+    let parts = journals.map(|journal| (journal, image.part(journal, shards, seed)));
+    let read = threads::at_once("journal", parts, |(journal, mut part): (u32, Part)| {
+        let mut reading = directory.read(journal)?;
         part.read(reading.reader(), first);
-        part
+        let recovery = part.is_apart().then(|| reading.finish());
+        Ok((part, recovery))
     });
-    parts.is_ok_and(|parts| image.put_together(parts, tell_bad))
+    let Ok(read) = read else { return Ok(None) };
+    let (parts, recoveries): (_, Vec<_>) =
+        read.into_iter().collect::<Result<Vec<_>, StorageError>>()?.into_iter().unzip();
+    Ok(recoveries.into_iter().collect::<Option<_>>().filter(|_| image.put_together(parts, tell_bad)))
+}
+
+/// Reads one journal after the other, boot by boot: what a later boot has written counts, whichever shard it was.
+fn read_in_turn(
+    directory: &StoreDirectory,
+    journals: Range<u32>,
+    image: &mut Image,
+) -> Result<Vec<Recovery>, StorageError> {
+    let mut readings = journals.map(|journal| directory.read(journal)).collect::<Result<Vec<_>, _>>()?;
+    let mut readers: Vec<_> = readings.iter_mut().map(JournalReading::reader).collect();
+    image.read(&mut readers, directory.facts().first_boot, tell_bad);
+    Ok(readings.into_iter().map(JournalReading::finish).collect())
 }
 
 fn tell_bad(shard: usize, error: BadRecord) {

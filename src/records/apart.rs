@@ -2,40 +2,10 @@
 
 use std::collections::btree_map::Entry;
 
+use super::home::Home;
 use super::image::Image;
 use super::record::{BadRecord, Record};
-use crate::client::SubscriberId;
 use crate::journal::{ReadAt, Reader};
-use crate::sharding::{hash_of_topic, hasher, owner_of};
-
-/// Which journal things belong into, in a broker of so many shards of which no slot has moved.
-pub(super) struct Home {
-    journal: u32,
-    shards: usize,
-    seed: u64,
-    hasher: ahash::RandomState,
-}
-
-impl Home {
-    pub fn new(journal: u32, shards: usize, seed: u64) -> Self {
-        Home { journal, shards, seed, hasher: hasher(seed) }
-    }
-
-    /// Which it is.
-    pub fn journal(&self) -> u32 {
-        self.journal
-    }
-
-    /// Whether a session belongs into this one.
-    pub fn has_session(&self, subscriber: &SubscriberId) -> bool {
-        owner_of(subscriber, self.shards, self.seed) == self.journal as usize
-    }
-
-    /// Whether a retained message does.
-    pub fn has_topic(&self, mountpoint: &str, topic: &str) -> bool {
-        hash_of_topic(mountpoint, topic, &self.hasher) as usize % self.shards == self.journal as usize
-    }
-}
 
 /// What one of the journals of a store says, read by itself, and perhaps on a thread of its own.
 pub struct Part {
@@ -44,10 +14,15 @@ pub struct Part {
 }
 
 impl Part {
+    /// Whether its journal may be read by itself, as far as it was.
+    pub fn is_apart(&self) -> bool {
+        !self.image.is_scattered
+    }
+
     /// Takes in what its journal has that was written by the boot `first` or later. Ends early if it has something that belongs into another one.
     pub fn read<F: ReadAt>(&mut self, journal: &mut Reader<F>, first: u32) {
         while let Some(boot) = journal.opened()
-            && !self.image.is_scattered
+            && self.is_apart()
             && let Some(record) = journal.next()
         {
             match Record::decode(record.kind, record.body) {
@@ -74,7 +49,7 @@ impl Image {
             let mut others = parts.iter().filter(|other| !std::ptr::eq(*other, part));
             others.any(|other| part.image.strangers.iter().any(|number| other.image.sessions.contains_key(number)))
         };
-        if parts.iter().any(|part| part.image.is_scattered || names_others(part)) {
+        if parts.iter().any(|part| !part.is_apart() || names_others(part)) {
             return false;
         }
         for (shard, part) in parts.into_iter().enumerate() {
@@ -108,9 +83,11 @@ impl Image {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::SubscriberId;
     use crate::numbers::StoreNumber;
     use crate::records::{SessionRecord, StoredMessage, WallClock, WallTime};
     use crate::session::Key;
+    use crate::sharding::hasher;
     use crate::time::Time;
     use crate::topic::TopicName;
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::apart::Home;
 use super::delivery::Deliveries;
+use super::home::Home;
 use super::message::StoredMessage;
 use super::paged::Paged;
 use super::record::Record;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use super::reach::Reach;
 use super::stored_session::{StoredSession, StoredStage};
 use crate::numbers::StoreNumber;
 use crate::session::{Key, StoredPage};
@@ -9,21 +10,6 @@ use crate::session::{Key, StoredPage};
 /// All pages, by the numbers under which they are stored.
 pub(super) struct Paged {
     of: HashMap<StoreNumber, Run, ahash::RandomState>,
-}
-
-/// What a session has beside it of its pages, so that most of what is read of it is not looked up there.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Reach {
-    lowest: u64,
-    highest: u64,
-    /// There is a page for every key in between.
-    is_dense: bool,
-}
-
-impl Reach {
-    fn has(self, key: u64) -> bool {
-        (self.lowest..=self.highest).contains(&key)
-    }
 }
 
 /// The pages under one number.

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use super::by_key::ByKey;
 use super::delivery::Delivery;
 use super::offline::Offline;
-use super::paged::Reach;
+use super::reach::Reach;
 use super::session_record::{SessionRecord, StoredWill};
 use super::shared::Shared;
 use super::wall_clock::{WallClock, WallTime};

@@ -1,8 +1,9 @@
 //! Reading the journal of a shard at a start.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::rc::Rc;
 
 use super::device;
 use super::directory::StoreDirectory;
@@ -18,10 +19,10 @@ pub(super) fn open_all(
     ids: Vec<FileId>,
     open: impl Fn(JournalFile) -> Result<io::Result<File>, StorageError>,
 ) -> Result<Vec<(FileId, SegmentFile)>, StorageError> {
-    let cache = Arc::new(Mutex::new(ReadCache::new()));
+    let cache = Rc::new(RefCell::new(ReadCache::new()));
     let opened = ids.into_iter().enumerate().map(|(number, id)| {
         let source = match open(JournalFile { shard, file: id })? {
-            Ok(file) => SegmentFile::Readable { file, cache: Arc::clone(&cache), number },
+            Ok(file) => SegmentFile::Readable { file, cache: Rc::clone(&cache), number },
             Err(error) => SegmentFile::Broken(error),
         };
         Ok((id, source))

@@ -1,10 +1,11 @@
 //! A segment file, as it is read at a start: what the disk has, not what the kernel remembers.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::rc::Rc;
 
 use rustix::fs::{Advice, fadvise};
 
@@ -18,7 +19,7 @@ pub(super) enum SegmentFile {
     Readable {
         file: File,
         /// All files of a reader share it: they are read one after the other.
-        cache: Arc<Mutex<ReadCache>>,
+        cache: Rc<RefCell<ReadCache>>,
         /// Which of those files it is.
         number: usize,
     },
@@ -86,8 +87,7 @@ impl ReadAt for SegmentFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         match self {
             SegmentFile::Readable { file, cache, number } => {
-                // Nothing panics while it is locked.
-                let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut cache = cache.borrow_mut();
                 if cache.find(*number, offset).is_none() {
                     cache.fill(file, *number, offset, buffer.len())?;
                 }
@@ -129,8 +129,8 @@ mod tests {
         for is_direct in [false, true] {
             let Ok(file) = device::open(&path, is_direct) else { continue };
             on_disk(&file, is_direct).expect("it can be synced");
-            let cache = Arc::new(Mutex::new(ReadCache::new()));
-            let file = SegmentFile::Readable { file, cache: Arc::clone(&cache), number: 0 };
+            let cache = Rc::new(RefCell::new(ReadCache::new()));
+            let file = SegmentFile::Readable { file, cache: Rc::clone(&cache), number: 0 };
             let small = device::open(&other, is_direct).expect("as the other");
             let small = SegmentFile::Readable { file: small, cache, number: 1 };
             assert_eq!(file.bytes().expect("it is there"), long.len() as u64);

@@ -32,6 +32,8 @@
 //!
 //! The journal has its own. When it is full, or as much waits for its commit as may, what is recorded nevertheless waits here, in memory; and no
 //! client is served that publishes ([`Persistence::is_crowded`]), so that no more than a turn's worth comes.
+//!
+//! When queues have grown by [`Paging::memory`], they are moved to the archive, if there is one. What comes to them meanwhile comes on top.
 
 mod adopting;
 mod answers;
@@ -42,7 +44,7 @@ mod decisions;
 mod deferrals;
 mod elsewhere;
 mod following;
-mod gathered;
+mod growth;
 mod launches;
 mod letters;
 mod moving;
@@ -76,7 +78,7 @@ use cutting::{Cutting, Stage};
 use decisions::Decisions;
 use deferrals::Deferrals;
 use elsewhere::Elsewhere;
-use gathered::Gathered;
+use growth::Growth;
 use launches::Launches;
 use letters::Letters;
 use on_disk::OnDisk;
@@ -147,8 +149,8 @@ pub struct Persistence {
     moves: u8,
     /// What goes to the archive, if there is one.
     pages: Option<Pages>,
-    /// What has come to queues since they were moved there last.
-    gathered_in_queues: Gathered,
+    /// How much queues have grown since they were moved there last.
+    growth: Growth,
     /// If they are being moved: up to which session, by its place in the table.
     moved_out_below: Option<u32>,
     /// So many bytes of short queues may still be written to the journal in this round.
@@ -213,7 +215,7 @@ impl Persistence {
             rewriting: Rewriting::Idle,
             moves: 0,
             pages,
-            gathered_in_queues: Gathered::default(),
+            growth: Growth::default(),
             moved_out_below: None,
             tails_left: 0,
             cutting: Cutting::default(),

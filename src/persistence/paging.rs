@@ -1,7 +1,7 @@
 //! Pages of queues, on their way to the archive and back.
 
 use super::Persistence;
-use super::gathered::Gathered;
+use super::growth::Growth;
 use super::pages::{PageNews, PageOf};
 use crate::archive::{Answer, Order};
 use crate::config::QueueType;
@@ -61,8 +61,8 @@ impl Persistence {
     /// waits for all of them together. [`moved_out`](Self::moved_out) has to follow.
     pub fn next_to_move_out(&mut self) -> Option<u32> {
         let pages = self.pages.as_ref().filter(|pages| pages.has_room())?;
-        if self.moved_out_below.is_none() && self.gathered_in_queues.bytes() >= pages.how().memory {
-            self.gathered_in_queues = Gathered::default();
+        if self.moved_out_below.is_none() && self.growth.bytes() >= pages.how().memory {
+            self.growth = Growth::default();
             self.moved_out_below = Some(0);
         }
         self.moved_out_below

@@ -47,7 +47,7 @@ impl Persistence {
     /// The start is over, and this session has what was read of it: that may be more than is to be in memory.
     pub fn was_there<S>(&mut self, session: &Session<S>) {
         let waiting = session.outbound.queue.paged();
-        self.gathered_in_queues.was_there(waiting.messages_in_memory(), waiting.bytes_in_memory());
+        self.growth.was_there(waiting.messages_in_memory(), waiting.bytes_in_memory());
     }
 
     /// A client has come to a session, at this place with this instance number, of which that is recorded.
@@ -90,7 +90,7 @@ impl Persistence {
     /// A message was acknowledged, dropped, or goes to another session.
     pub fn record_removed(&mut self, session: StoreNumber, key: Key) {
         if !self.makes_room {
-            self.gathered_in_queues.went();
+            self.growth.went();
         }
         self.write(&Record::Removed(session, key));
     }
@@ -106,7 +106,7 @@ impl Persistence {
         let mut one = DeliveryBuffer::default();
         one.push(&Delivery { session, key, qos: *qos, retain: *retain, is_sent, ids, group });
         if !self.makes_room {
-            self.gathered_in_queues.came_to(delivery, is_sent);
+            self.growth.came_to(delivery, is_sent);
         }
         let message = StoredMessage::of(message, self.setup.wall);
         self.write(&Record::Message { message, deliveries: one.deliveries() });
@@ -242,7 +242,7 @@ impl Persistence {
         let noted_of = noted.iter_mut().zip(publications).filter(|(one, _)| !one.deliveries.is_empty());
         for (Noted { deliveries, is_to_be_synced, sessions, waiting }, publication) in noted_of {
             let size = publication.topic.as_str().len() + publication.payload.len();
-            self.gathered_in_queues.came(std::mem::take(sessions), std::mem::take(waiting), size);
+            self.growth.came(std::mem::take(sessions), std::mem::take(waiting), size);
             let message = StoredMessage::of_publication(publication, self.setup.wall);
             let is_to_be_synced = std::mem::take(is_to_be_synced) || publication.is_to_be_synced;
             self.write_as(&Record::Message { message, deliveries: deliveries.deliveries() }, is_to_be_synced);

@@ -2,12 +2,12 @@
 
 use crate::session::OutgoingMessage;
 
-/// What has come to the queues of a shard since they were moved to the archive last, and was not taken since.
+/// How much the queues of a shard have grown since they were moved to the archive last: what came, and was not taken since.
 ///
 /// It is told from what is recorded, and so an estimate: which of the messages it is that were taken is not known, and one that was there before may
 /// be among them.
 #[derive(Debug, Default)]
-pub(super) struct Gathered {
+pub(super) struct Growth {
     /// How many messages came, those included that were sent at once.
     came: u64,
     /// How many of them wait, and their bytes.
@@ -20,7 +20,7 @@ pub(super) struct Gathered {
 /// What a message takes in each further queue.
 const PLACE: u64 = 64;
 
-impl Gathered {
+impl Growth {
     /// A message of so many bytes has come to so many sessions, and waits for some of them, which share it.
     #[inline]
     pub fn came(&mut self, sessions: u64, waiting: u64, size: usize) {
@@ -62,22 +62,22 @@ mod tests {
 
     #[test]
     fn what_is_taken_does_not_wait() {
-        let mut gathered = Gathered::default();
-        assert_eq!(gathered.bytes(), 0);
-        gathered.came(3, 2, 1000);
-        assert_eq!(gathered.bytes(), 1000 + 64, "it is there once");
-        let mut gathered = Gathered::default();
-        gathered.came(2, 1, 1000);
-        gathered.came(1, 1, 1000);
-        assert_eq!(gathered.bytes(), 2000);
-        gathered.came(1, 0, 5000);
-        assert_eq!(gathered.bytes(), 2000, "it was sent at once");
-        gathered.went();
-        gathered.went();
-        assert_eq!(gathered.bytes(), 2000, "those may have been the ones that were sent");
-        gathered.went();
-        assert_eq!(gathered.bytes(), 1000);
-        (0..5).for_each(|_| gathered.went());
-        assert_eq!(gathered.bytes(), 0, "others had waited before");
+        let mut growth = Growth::default();
+        assert_eq!(growth.bytes(), 0);
+        growth.came(3, 2, 1000);
+        assert_eq!(growth.bytes(), 1000 + 64, "it is there once");
+        let mut growth = Growth::default();
+        growth.came(2, 1, 1000);
+        growth.came(1, 1, 1000);
+        assert_eq!(growth.bytes(), 2000);
+        growth.came(1, 0, 5000);
+        assert_eq!(growth.bytes(), 2000, "it was sent at once");
+        growth.went();
+        growth.went();
+        assert_eq!(growth.bytes(), 2000, "those may have been the ones that were sent");
+        growth.went();
+        assert_eq!(growth.bytes(), 1000);
+        (0..5).for_each(|_| growth.went());
+        assert_eq!(growth.bytes(), 0, "others had waited before");
     }
 }

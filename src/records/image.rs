@@ -107,9 +107,7 @@ impl Image {
         let mut image = Image::new(clock, hasher);
         image.records = contents.counts.records;
         for mut session in contents.sessions.by_ref() {
-            if let Some(paged) = Arc::get_mut(&mut image.paged) {
-                paged.take_back(&mut session);
-            }
+            image.paged_mut().take_back(&mut session);
             image.sessions.insert(session.number, session);
         }
         (image.retained, image.last_decision) = (contents.retained, contents.last_decision);
@@ -125,8 +123,11 @@ impl Image {
 
     /// The archive has this page under this number, of which nothing is known to be gone. All pages come before the first record.
     pub fn page(&mut self, pages_id: StoreNumber, page: StoredPage) {
-        let paged = Arc::get_mut(&mut self.paged);
-        paged.expect("no part of it is read yet").add(pages_id, page);
+        self.paged_mut().add(pages_id, page);
+    }
+
+    fn paged_mut(&mut self) -> &mut Paged {
+        Arc::get_mut(&mut self.paged).expect("no part of it is read yet")
     }
 
     /// What is taken in from here on is in this journal.

@@ -85,15 +85,12 @@ impl Paged {
         let mut seen = run.overlap().then(HashSet::new);
         for mut page in run.pages {
             let range = page.keys.first().get()..=page.keys.last().get();
-            if seen.is_none() && gone.range(range.clone()).next().is_none() && !session.messages().has_any(range) {
-                // Nothing is said of any of its keys, as a rule.
-                page.gone = Vec::new();
-                session.pages.push(page);
-                continue;
+            // As a rule nothing is said of any of its keys.
+            if seen.is_some() || gone.range(range.clone()).next().is_some() || session.messages().has_any(range) {
+                let keys = page.keys.iter().map(Key::get);
+                let is_repeated = |key| seen.as_mut().is_some_and(|seen: &mut HashSet<u64>| !seen.insert(key));
+                page.gone = gone_of(session, keys, &gone, is_repeated);
             }
-            let keys = page.keys.iter().map(Key::get);
-            let is_repeated = |key| seen.as_mut().is_some_and(|seen: &mut HashSet<u64>| !seen.insert(key));
-            page.gone = gone_of(session, keys, &gone, is_repeated);
             match page.gone.len() == page.keys.len() {
                 true => session.gone_pages.push(page.keys),
                 false => session.pages.push(page),

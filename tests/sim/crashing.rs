@@ -87,7 +87,7 @@ impl Play {
             |session| self.broker.disks.iter_mut().flat_map(|disks| disks.paged(session)).collect::<Vec<_>>();
         let found: Vec<Found> = sessions.map(|session| Found::of(session, &paged(session))).collect();
         self.judge.recover(&found, &mut self.clients);
-        self.judge.recover_retained(&opened.retained);
+        self.judge.recover_retained(&opened.retained, loses_power);
         self.broker.restore(opened);
     }
 

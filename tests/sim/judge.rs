@@ -244,8 +244,18 @@ pub struct Member {
 pub struct Retained {
     /// The messages that it may be, when everything had arrived last.
     pub settled: Vec<u32>,
-    /// Published since: the shard and the message.
-    pub since: Vec<(usize, u32)>,
+    pub since: Vec<Retains>,
+    /// What it may have been before that; it may be that again if the power is lost, and nobody was promised that what came later is synced.
+    pub before: Vec<u32>,
+}
+
+/// A publication with RETAIN since everything had arrived last.
+#[derive(Clone, Copy, Debug)]
+pub struct Retains {
+    pub shard: usize,
+    pub message: u32,
+    /// Nothing is promised to its publisher if the power is lost.
+    pub is_unsynced: bool,
 }
 
 /// A subscription that must be sent retained messages.
@@ -309,7 +319,10 @@ impl Judge {
             subjects: Vec::new(),
             sessions: Vec::new(),
             messages: Vec::new(),
-            retained: vec![Retained { settled: vec![NO_MESSAGE], since: Vec::new() }; MOUNTS.len() * TOPICS.len()],
+            retained: vec![
+                Retained { settled: vec![NO_MESSAGE], since: Vec::new(), before: Vec::new() };
+                MOUNTS.len() * TOPICS.len()
+            ],
             wanting: Vec::new(),
             drops: [0; 6],
             publications: 0,
@@ -448,7 +461,9 @@ impl Judge {
             What::Published { message, topic, qos, retain, is_will } => {
                 if retain {
                     let mount = self.mount_of(subject);
-                    self.retained[mount * TOPICS.len() + topic].since.push((shard, message));
+                    let is_unsynced = self.setup.durability(serial) != StoredDurability::Fsynced;
+                    let publication = Retains { shard, message, is_unsynced };
+                    self.retained[mount * TOPICS.len() + topic].since.push(publication);
                 }
                 self.published((subject, serial), message, topic, (qos, retain, is_will));
             }

@@ -9,7 +9,7 @@ use moormq::message::Message;
 
 use crate::client::{Client, ClientState};
 use crate::history::{FILTERS, MOUNTS, TOPICS};
-use crate::judge::{Judge, Stage, Subscription, Will};
+use crate::judge::{Judge, Retains, Stage, Subscription, Will};
 use crate::patience::Patience;
 use crate::recovery::{Found, FoundMessage, StoredIds};
 use crate::trace::{NO_MESSAGE, message_of};
@@ -396,29 +396,31 @@ impl Judge {
         }
     }
 
-    /// These retained messages were read.
-    pub fn recover_retained(&mut self, found: &[(Arc<str>, Message)]) {
+    /// These retained messages were read, after the power was lost or not.
+    pub fn recover_retained(&mut self, found: &[(Arc<str>, Message)], lost_power: bool) {
         for (mount, name) in MOUNTS.iter().enumerate() {
             for (topic, text) in TOPICS.iter().enumerate() {
                 let mut of_topic =
                     found.iter().filter(|(mountpoint, one)| **mountpoint == **name && one.topic().as_str() == *text);
                 let number = of_topic.next().map_or(NO_MESSAGE, |(_, message)| message_of(message.payload()));
                 let known = &self.retained[mount * TOPICS.len() + topic];
-                let is_newer = |at: usize| {
-                    let (shard, _) = known.since[at];
-                    let later = known.since[at + 1..].iter().filter(|(other, _)| *other == shard);
-                    later.copied().any(|(_, later)| self.is_acknowledged(later))
+                let is_relied_upon =
+                    |one: &Retains| self.is_acknowledged(one.message) && !(lost_power && one.is_unsynced);
+                let is_newest = |at: usize| {
+                    let mut later = known.since[at + 1..].iter().filter(|later| later.shard == known.since[at].shard);
+                    !later.any(is_relied_upon)
                 };
-                let settled = known.settled.contains(&number)
-                    && !known.since.iter().any(|(_, later)| self.is_acknowledged(*later));
-                let mut since = (0..known.since.len()).filter(|at| known.since[*at].1 == number);
-                let fits = settled || since.any(|at| !is_newer(at));
+                let was_before = known.settled.contains(&number) || lost_power && known.before.contains(&number);
+                let is_before = was_before && !known.since.iter().any(is_relied_upon);
+                let mut since = (0..known.since.len()).filter(|at| known.since[*at].message == number);
+                let fits = is_before || since.any(is_newest);
                 if !fits && !self.pressure.was_little && self.violation.is_none() {
                     let detail = format!("{name:?} {text}: {number} of {known:?}");
                     self.find(if number == NO_MESSAGE { PRESENT } else { GONE }, detail);
                 }
                 let known = &mut self.retained[mount * TOPICS.len() + topic];
                 known.since.clear();
+                known.before.clear();
                 known.settled = vec![number];
             }
         }

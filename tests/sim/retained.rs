@@ -90,13 +90,16 @@ impl Judge {
                 continue;
             }
             // Of each shard the last one; which of those reached the owner of the topic last is not known.
-            retained.settled.clear();
-            for (at, (shard, message)) in retained.since.iter().enumerate() {
-                if !retained.since[at + 1..].iter().any(|(later, _)| later == shard) {
-                    retained.settled.push(*message);
-                }
+            retained.before.append(&mut retained.settled);
+            let since = std::mem::take(&mut retained.since);
+            let is_last = |at: usize| since[at + 1..].iter().all(|later| later.shard != since[at].shard);
+            let last = || (0..since.len()).filter(|at| is_last(*at)).map(|at| since[at]);
+            retained.settled.extend(last().map(|one| one.message));
+            if last().any(|one| one.is_unsynced) {
+                retained.before.extend(since.iter().map(|one| one.message));
+            } else {
+                retained.before.clear();
             }
-            retained.since.clear();
             if was_little {
                 // Perhaps it was refused, and what was there before forgotten.
                 retained.settled.push(NO_MESSAGE);

@@ -25,6 +25,8 @@ pub struct File {
     pub unreadable: BTreeSet<u64>,
     /// Sectors that a sync would write. Those whose sync has failed are none, whether they are on the device or not.
     dirty: BTreeSet<usize>,
+    /// Sectors that were written, and are not as on the device: those that are dirty, and those whose sync has failed.
+    differing: BTreeSet<usize>,
     /// It was filled with zeros: a sync would write those, too.
     is_fresh: bool,
     /// None if it is not known to its directory yet.
@@ -66,6 +68,7 @@ impl File {
             self.make_all_dirty();
         } else if std::mem::take(&mut self.is_fresh) {
             self.durable = Some(vec![0; self.bytes.len()]);
+            self.differing.clone_from(&self.dirty);
         }
         let durable = self.durable.get_or_insert_default();
         durable.resize(self.bytes.len(), 0);
@@ -74,6 +77,7 @@ impl File {
             let range = sector * SECTOR..self.bytes.len().min((sector + 1) * SECTOR);
             if range.start < range.end && random.as_mut().is_none_or(|random| random.below(10) < chance) {
                 durable[range.clone()].copy_from_slice(&self.bytes[range]);
+                self.differing.remove(&sector);
             }
         }
     }
@@ -81,16 +85,20 @@ impl File {
     fn make_all_dirty(&mut self) {
         if std::mem::take(&mut self.is_fresh) {
             self.dirty = (0..self.bytes.len().div_ceil(SECTOR)).collect();
+            self.differing.clone_from(&self.dirty);
         }
     }
 
-    /// What is read is what is on the device.
+    /// What is read is what is on the device, but for what was not [written](Disk::write): damage stays.
     fn forget(&mut self) {
         let durable = self.durable.get_or_insert_default();
         self.bytes.resize(durable.len(), 0);
-        // What is equal is not touched: most of a file is zeros that nothing was ever written over.
-        let pieces = self.bytes.chunks_mut(BLOCK).zip(durable.chunks(BLOCK));
-        pieces.filter(|(read, durable)| read != durable).for_each(|(read, durable)| read.copy_from_slice(durable));
+        for sector in std::mem::take(&mut self.differing) {
+            let range = sector * SECTOR..durable.len().min((sector + 1) * SECTOR);
+            if range.start < range.end {
+                self.bytes[range.clone()].copy_from_slice(&durable[range]);
+            }
+        }
     }
 }
 
@@ -122,7 +130,7 @@ impl Disk {
     pub fn fill(&mut self, id: FileId, bytes: usize) {
         let file = self.files.entry(id).or_default();
         file.bytes = vec![0; bytes];
-        (file.dirty, file.is_fresh) = (BTreeSet::new(), true);
+        (file.dirty, file.differing, file.is_fresh) = (BTreeSet::new(), BTreeSet::new(), true);
     }
 
     pub fn write(&mut self, id: FileId, offset: u64, data: &[u8]) {
@@ -130,7 +138,9 @@ impl Disk {
         let end = offset as usize + data.len();
         file.bytes.resize(file.bytes.len().max(end), 0);
         file.bytes[offset as usize..end].copy_from_slice(data);
-        file.dirty.extend(offset as usize / SECTOR..end.div_ceil(SECTOR));
+        let sectors = offset as usize / SECTOR..end.div_ceil(SECTOR);
+        file.differing.extend(sectors.clone());
+        file.dirty.extend(sectors);
     }
 
     /// Writes some of the sectors.
@@ -167,7 +177,10 @@ impl Disk {
         let durable = file.durable.as_mut().expect("it was prepared");
         let range = offset as usize..offset as usize + bytes;
         durable[range.clone()].copy_from_slice(&file.bytes[range.clone()]);
-        file.dirty.retain(|sector| !range.contains(&(sector * SECTOR)));
+        for sector in range.step_by(SECTOR).map(|at| at / SECTOR) {
+            file.dirty.remove(&sector);
+            file.differing.remove(&sector);
+        }
     }
 
     /// Of what is not durable, any sector may be lost, and any file.

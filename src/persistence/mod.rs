@@ -188,7 +188,7 @@ impl Persistence {
         let mut pages = setup.paging.map(|paging| Pages::new(own, paging));
         if let Some(pages) = &mut pages {
             orphans.into_iter().for_each(|id| pages.delete_all(id));
-            gone_pages.iter().for_each(|page| pages.delete(page.pages_id, page.keys.first()));
+            gone_pages.into_iter().for_each(|page| pages.delete(page.pages_id, page.keys));
         }
         let mut persistence = Persistence {
             own,

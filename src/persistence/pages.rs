@@ -7,7 +7,7 @@ use crate::archive::{
     Answer, ArchiveError, ArchiveKey, Batch, Change, Limits, Order, Orders, PAGE_BYTES, Read, ReadResult, Ticket,
     Trouble,
 };
-use crate::session::{Key, StoreNumber};
+use crate::session::{Key, PageKeys, StoreNumber};
 
 /// A batch is closed when it has so many bytes.
 const BATCH: usize = 256 << 10;
@@ -59,6 +59,10 @@ struct Changes {
     batch: Batch,
     /// Pages that are put with it.
     pages: Vec<PageOf>,
+    /// Pages that are deleted with it: the number under which one is, and its first key.
+    deleted: Vec<(StoreNumber, Key)>,
+    /// Its number, once it is closed.
+    number: u64,
 }
 
 /// They.
@@ -68,14 +72,15 @@ pub(super) struct Pages {
     orders: Orders,
     /// Pages that are to be put, and behind them what is to be deleted: apart, since that goes on when there is no room.
     gathered: Changes,
-    deletions: Batch,
+    deletions: Changes,
+    /// Pages that are deleted, and that this is not persisted of, by the numbers under which they are: the archive may have them still.
+    deleting: BTreeMap<StoreNumber, VecDeque<PageKeys>>,
     /// They go to the archive when so many records are on disk: it is never to know more than the journals.
     waiting: VecDeque<(u64, Changes)>,
     waiting_bytes: usize,
     under_way: VecDeque<(Ticket, Changes)>,
-    /// How many batches were closed, and how many of them are persisted.
+    /// How many batches were closed.
     closed: u64,
-    persisted: u64,
     /// Reads by their tags.
     reads: BTreeMap<u64, PageOf>,
     last_tag: u64,
@@ -97,12 +102,12 @@ impl Pages {
             how,
             orders: Orders::new(shard as u32, how.limits),
             gathered: Changes::default(),
-            deletions: Batch::new(),
+            deletions: Changes::default(),
+            deleting: BTreeMap::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             under_way: VecDeque::new(),
             closed: 0,
-            persisted: 0,
             reads: BTreeMap::new(),
             last_tag: 0,
             to_read: VecDeque::new(),
@@ -136,38 +141,52 @@ impl Pages {
     }
 
     /// A page is deleted.
-    pub fn delete(&mut self, id: StoreNumber, first: Key) {
-        self.deletions.delete_page(id, first);
+    pub fn delete(&mut self, id: StoreNumber, keys: PageKeys) {
+        self.deletions.batch.delete_page(id, keys.first());
+        self.deletions.deleted.push((id, keys.first()));
+        self.deleting.entry(id).or_default().push_back(keys);
+    }
+
+    /// Pages under a number that are deleted, and may still be in the archive.
+    pub fn deleting(&self, id: StoreNumber) -> impl Iterator<Item = &PageKeys> {
+        self.deleting.get(&id).into_iter().flatten()
     }
 
     /// All pages under a number are deleted.
     pub fn delete_all(&mut self, id: StoreNumber) {
-        self.deletions.delete_session(id);
+        self.deletions.batch.delete_session(id);
     }
 
     /// What was gathered has to wait until so many records are on disk. With `is_enough`, only if there is much of it.
     pub fn close(&mut self, records: u64, is_enough: bool) {
-        if is_enough && self.gathered.batch.bytes() + self.deletions.bytes() < BATCH {
+        if is_enough && self.gathered.batch.bytes() + self.deletions.batch.bytes() < BATCH {
             return;
         }
-        let deletions = Changes { batch: std::mem::take(&mut self.deletions), pages: Vec::new() };
-        for changes in [std::mem::take(&mut self.gathered), deletions] {
+        for changes in [std::mem::take(&mut self.gathered), std::mem::take(&mut self.deletions)] {
             if !changes.batch.is_empty() {
-                self.waiting_bytes += changes.batch.bytes();
-                self.waiting.push_back((records, changes));
                 self.closed += 1;
+                self.waiting_bytes += changes.batch.bytes();
+                self.waiting.push_back((records, Changes { number: self.closed, ..changes }));
             }
         }
     }
 
-    /// How many batches were closed, and how many of them are persisted.
-    pub fn progress(&self) -> (u64, u64) {
-        (self.closed, self.persisted)
+    /// The number of the batch that was closed last.
+    pub fn last_closed(&self) -> u64 {
+        self.closed
+    }
+
+    /// Whether all batches up to that with this number are persisted. They need not be in order: what deletes may overtake what has no room.
+    pub fn are_persisted(&self, up_to: u64) -> bool {
+        let waiting = self.waiting.iter().map(|(_, changes)| changes.number);
+        let mut all = waiting.chain(self.under_way.iter().map(|(_, changes)| changes.number));
+        all.all(|number| number > up_to)
     }
 
     /// Whether nothing is under way.
     pub fn is_settled(&self) -> bool {
-        self.gathered.batch.is_empty() && self.deletions.is_empty() && self.closed == self.persisted
+        let is_any_gathered = !self.gathered.batch.is_empty() || !self.deletions.batch.is_empty();
+        !is_any_gathered && self.are_persisted(self.closed)
     }
 
     /// A page is to be read.
@@ -204,8 +223,10 @@ impl Pages {
                 self.is_refusal_told = false;
                 let count = self.under_way.partition_point(|(ticket, _)| *ticket <= up_to);
                 for (_, changes) in self.under_way.drain(..count) {
-                    self.persisted += 1;
                     self.news.extend(changes.pages.into_iter().map(PageNews::Persisted));
+                    for (id, first) in changes.deleted {
+                        is_deleted(&mut self.deleting, id, first);
+                    }
                 }
             }
             Answer::Refused { from, error } => {
@@ -286,5 +307,68 @@ impl Pages {
         if let Some(id) = self.ending.remove(&session) {
             self.delete_all(id);
         }
+    }
+}
+
+/// That a page is deleted is persisted.
+fn is_deleted(deleting: &mut BTreeMap<StoreNumber, VecDeque<PageKeys>>, id: StoreNumber, first: Key) {
+    let Some(pages) = deleting.get_mut(&id) else { return };
+    // Nearly always the one that was deleted first.
+    if let Some(at) = pages.iter().position(|keys| keys.first() == first) {
+        pages.remove(at);
+    }
+    if pages.is_empty() {
+        deleting.remove(&id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SESSION: StoreNumber = StoreNumber::new(1, 0, 1);
+
+    fn keys(first: u64) -> PageKeys {
+        PageKeys::new(&[Key::new(first), Key::new(first + 1)]).expect("they ascend")
+    }
+
+    fn ordered(pages: &mut Pages) -> Ticket {
+        match pages.next_order(1) {
+            Some(_) => pages.under_way.back().expect("it is").0,
+            None => panic!("nothing is to be done"),
+        }
+    }
+
+    fn deleting(pages: &Pages) -> Vec<u64> {
+        pages.deleting(SESSION).map(|keys| keys.first().get()).collect()
+    }
+
+    /// There is no room for a page. What deletes others goes before it, and that so many batches are persisted does not mean that it is.
+    #[test]
+    fn what_overtakes_a_page_is_not_taken_for_it() {
+        let mut pages = Pages::new(0, Paging::default());
+        let of = PageOf { session: (0, 1), first: Key::new(70) };
+        pages.put(SESSION, of, vec![1], vec![2]);
+        pages.close(1, false);
+        let up_to = pages.last_closed();
+        let from = ordered(&mut pages);
+        let error = ArchiveError::new(Trouble::Full, "there is no room");
+        pages.answered(Answer::Refused { from, error }, Duration::ZERO);
+        for first in [10, 20] {
+            pages.delete(SESSION, keys(first));
+            pages.close(1, false);
+        }
+        assert_eq!(deleting(&pages), [10, 20]);
+        pages.try_again(TRIED_AGAIN_AFTER);
+        for left in [&[20][..], &[]] {
+            let ticket = ordered(&mut pages);
+            pages.answered(Answer::Persisted(ticket), TRIED_AGAIN_AFTER);
+            assert_eq!(deleting(&pages), left);
+            assert!(!pages.are_persisted(up_to) && !pages.is_settled());
+        }
+        let ticket = ordered(&mut pages);
+        pages.answered(Answer::Persisted(ticket), TRIED_AGAIN_AFTER);
+        assert!(pages.are_persisted(up_to) && pages.is_settled());
+        assert!(matches!(pages.next_news(), Some(PageNews::Persisted(page)) if page == of));
     }
 }

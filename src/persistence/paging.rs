@@ -6,7 +6,7 @@ use super::pages::{PageNews, PageOf};
 use crate::archive::{Answer, Order};
 use crate::config::QueueType;
 use crate::records::{NewPage, PageBuilder, WallClock};
-use crate::session::{Key, Session, StoreNumber};
+use crate::session::{Key, PageKeys, Session, StoreNumber};
 
 impl Persistence {
     /// What the desk of the archive is to be given now.
@@ -103,8 +103,20 @@ impl Persistence {
     /// Pages of a session go of which nothing is left.
     pub fn let_go_emptied<S>(&mut self, session: &mut Session<S>) {
         if let (Some(id), Some(pages)) = (session.outbound.queue.pages_id(), &mut self.pages) {
-            session.outbound.queue.paged_mut().take_emptied().into_iter().for_each(|first| pages.delete(id, first));
+            session.outbound.queue.paged_mut().take_emptied().into_iter().for_each(|keys| pages.delete(id, keys));
         }
+    }
+
+    /// Pages of a session that are deleted, and may still be in the archive.
+    pub(super) fn pages_deleted<S>(&self, session: &Session<S>) -> impl Iterator<Item = &PageKeys> {
+        let pages = session.outbound.queue.pages_id().zip(self.pages.as_ref());
+        pages.into_iter().flat_map(|(id, pages)| pages.deleting(id))
+    }
+
+    /// A session is about to go to another shard: it takes along which of its pages may still be in the archive with nothing left of them.
+    pub fn pages_leave<S>(&self, session: &mut Session<S>) {
+        let deleted: Vec<PageKeys> = self.pages_deleted(session).cloned().collect();
+        session.outbound.queue.paged_mut().are_emptied(deleted);
     }
 
     /// The page of a session that comes next is read, if it is in the archive and is to be. Not of one that is arriving: nothing of it may be sent.

@@ -10,7 +10,7 @@ use crate::config::StoredDurability;
 use crate::message::{Message, Publication};
 use crate::numbers::{Decision, DecisionNumber};
 use crate::records::{Delivery, DeliveryBuffer, Offline, Record, SessionRecord, StoredMessage};
-use crate::session::{Key, OutgoingMessage, Session, StoreNumber, Subscription, packet_id};
+use crate::session::{Key, OutgoingMessage, PageKeys, Session, StoreNumber, Subscription, packet_id};
 use crate::sharding::ShardSet;
 use crate::time::Time;
 use crate::topic::TopicFilter;
@@ -149,7 +149,14 @@ impl Persistence {
     pub fn record_gone<S>(&mut self, number: StoreNumber, session: &Session<S>) {
         let (outbound, paged) = (&session.outbound, session.outbound.queue.paged());
         let is_in_flight = |key: Key| outbound.under(packet_id(key.get())).is_some_and(|entry| entry.key() == key);
-        paged.gone().flatten().filter(|key| !is_in_flight(**key)).for_each(|key| self.record_removed(number, *key));
+        let of_pages = paged.gone().flatten().copied();
+        let mut gone: Vec<Key> = of_pages.filter(|key| !is_in_flight(*key)).collect();
+        if self.is_arriving(number) {
+            // What records say of it under its old number, if they say anything, does not count any more; and after a crash these pages may be there.
+            let deleting = paged.emptied().iter().chain(self.pages_deleted(session));
+            gone.extend(deleting.flat_map(PageKeys::iter).filter(|key| !is_in_flight(*key)));
+        }
+        gone.into_iter().for_each(|key| self.record_removed(number, key));
         paged.loose().for_each(|delivery| self.record_delivery(number, delivery, false));
     }
 

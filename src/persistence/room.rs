@@ -120,7 +120,7 @@ impl Persistence {
         if let (Cursor::End, Some(pages)) = (&up_to, &mut self.pages) {
             pages.close(records, false);
         }
-        let pages = self.pages.as_ref().map_or(0, |pages| pages.progress().0);
+        let pages = self.pages.as_ref().map_or(0, |pages| pages.last_closed());
         let Rewriting::UnderWay { below, at } = &mut self.rewriting else { return };
         match (up_to, *below) {
             (Cursor::End, Some(below)) => {
@@ -146,7 +146,7 @@ impl Persistence {
         if let Rewriting::Committing { below, records, deferred, pages } = self.rewriting
             && self.on_disk.records() >= records
             && self.deferrals.are_done(deferred)
-            && self.pages.as_ref().is_none_or(|one| one.progress().1 >= pages)
+            && self.pages.as_ref().is_none_or(|one| one.are_persisted(pages))
         {
             if self.renewal != Renewal::None {
                 self.renewal = Renewal::Written;

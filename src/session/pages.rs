@@ -181,8 +181,8 @@ pub(super) struct Pages {
     /// What was read, in order; with what has got another key since, and belongs to no page any more.
     read: VecDeque<OutgoingMessage>,
     read_bytes: usize,
-    /// Pages of which nothing is left, by their first keys: they are still in the archive.
-    emptied: Vec<Key>,
+    /// The keys of pages of which nothing is left: they are still in the archive.
+    emptied: Vec<PageKeys>,
     /// The first key of the page that is being read.
     reading: Option<Key>,
     /// How many messages are in the archive alone, and their bytes.
@@ -390,7 +390,7 @@ impl Pages {
     fn empty(&mut self, at: usize) {
         if let Some(page) = self.pages.remove(at) {
             self.keys -= page.stored.keys.memory();
-            self.emptied.push(page.first());
+            self.emptied.push(page.stored.keys);
         }
     }
 
@@ -428,9 +428,19 @@ impl Pages {
         self.reading.is_some() || self.pages.back().is_some_and(|page| page.copies == Copies::Queue)
     }
 
-    /// Pages of which nothing is left, by their first keys: they are to be deleted.
-    pub fn take_emptied(&mut self) -> Vec<Key> {
+    /// The keys of pages of which nothing is left.
+    pub fn emptied(&self) -> &[PageKeys] {
+        &self.emptied
+    }
+
+    /// The same: these pages are to be deleted.
+    pub fn take_emptied(&mut self) -> Vec<PageKeys> {
         std::mem::take(&mut self.emptied)
+    }
+
+    /// Of these pages, too, nothing is left, and they may still be in the archive.
+    pub fn are_emptied(&mut self, pages: impl IntoIterator<Item = PageKeys>) {
+        self.emptied.extend(pages);
     }
 
     /// What is gone of pages that are left, by page.

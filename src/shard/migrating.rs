@@ -186,6 +186,9 @@ impl<C: Chain> Shard<C> {
         if let Some((persistence, number)) = clients.persistence.as_mut().zip(session.stored) {
             persistence.moved(number, token);
         }
+        if let Some(persistence) = &clients.persistence {
+            persistence.pages_leave(&mut session);
+        }
         let connection = session.connection.take().and_then(|id| clients.take_connection(id));
         clients.statistics.counters.connected -= u64::from(connection.is_some());
         let (slot, id) = (session.slot, connection.as_ref().map(|connection| connection.id));

@@ -171,7 +171,7 @@ fn rewrite_session<C: Chain>(clients: &mut Clients<C>, index: u32) -> Cursor {
 
 fn rewrite_header<C: Chain>(clients: &mut Clients<C>, index: u32) -> Cursor {
     let Clients { persistence: Some(persistence), sessions, agenda, .. } = clients else { return Cursor::End };
-    let Some(session) = sessions.get(index) else { return Cursor::Session(index + 1) };
+    let Some(session) = sessions.get_mut(index) else { return Cursor::Session(index + 1) };
     let Some(number) = session.stored else { return Cursor::Session(index + 1) };
     persistence.record_session(number, session, agenda.now());
     for id in session.inbound.ids() {
@@ -180,6 +180,7 @@ fn rewrite_header<C: Chain>(clients: &mut Clients<C>, index: u32) -> Cursor {
         }
     }
     persistence.record_gone(number, session);
+    persistence.let_go_emptied(session);
     let waiting = session.outbound.queue.paged().bytes_in_memory();
     // What has come from another shard is whole when the journal has it.
     let is_paged_out = !persistence.is_arriving(number) && persistence.is_paged_out(waiting);

@@ -376,6 +376,10 @@ impl Judge {
             }
             if is_queued {
                 loose.insert(packet_id);
+                // Where the latest goes first, it may get another id: what goes before it has had the next one meanwhile.
+                if self.setup.lifo && !state.unreleased.contains_key(&packet_id) {
+                    may_come_again(&mut self.sessions[session].disk.may_come_again, message, queued);
+                }
             }
             return;
         }
@@ -390,10 +394,7 @@ impl Judge {
             return self.find(GONE, detail);
         }
         returned.push((packet_id, Some(message)));
-        let again = &mut self.sessions[session].disk.may_come_again;
-        if again.iter().filter(|one| **one == message).count() < queued {
-            again.push(message);
-        }
+        may_come_again(&mut self.sessions[session].disk.may_come_again, message, queued);
     }
 
     /// These retained messages were read, after the power was lost or not.
@@ -436,6 +437,13 @@ impl ClientState {
     pub fn all_is_on_disk(&mut self) {
         self.stored.settled = self.unfreed.keys().copied().collect();
         self.stored.freed.clear();
+    }
+}
+
+/// So many copies of a message may come as if they were new.
+fn may_come_again(again: &mut Vec<u32>, message: u32, copies: usize) {
+    if again.iter().filter(|one| **one == message).count() < copies {
+        again.push(message);
     }
 }
 

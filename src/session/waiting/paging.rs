@@ -3,7 +3,7 @@
 use super::{Look, Waiting, Walk};
 use crate::codec::QoS;
 use crate::config::QueueType;
-use crate::session::pages::{Pages, StoredPage};
+use crate::session::pages::{PageKeys, Pages, StoredPage};
 use crate::session::{Key, OutgoingMessage, StoreNumber};
 
 impl Waiting {
@@ -139,9 +139,21 @@ impl Waiting {
         self.pages.as_ref().is_some_and(|pages| pages.has_copy(key))
     }
 
-    /// Pages of which nothing is left, by their first keys: they are to be deleted.
-    pub fn take_emptied(&mut self) -> Vec<Key> {
+    /// The keys of pages of which nothing is left, and that may still be in the archive.
+    pub fn emptied(&self) -> &[PageKeys] {
+        self.pages.as_ref().map_or_else(Default::default, |pages| pages.emptied())
+    }
+
+    /// The same: these pages are to be deleted.
+    pub fn take_emptied(&mut self) -> Vec<PageKeys> {
         self.pages.as_mut().map_or_else(Vec::new, |pages| pages.take_emptied())
+    }
+
+    /// Of these pages, too, nothing is left, and they may still be in the archive.
+    pub fn are_emptied(&mut self, pages: impl IntoIterator<Item = PageKeys>) {
+        if let Some(own) = &mut self.pages {
+            own.are_emptied(pages);
+        }
     }
 }
 
@@ -153,7 +165,6 @@ mod tests {
 
     use super::super::super::queue::tests::delivery;
     use super::*;
-    use crate::session::PageKeys;
 
     /// What a page has in the archive.
     type Archive = std::collections::BTreeMap<u64, Vec<OutgoingMessage>>;
@@ -239,7 +250,7 @@ mod tests {
                     }
                 }
                 for emptied in paged.waiting.take_emptied() {
-                    prop_assert!(paged.archive.remove(&emptied.get()).is_some(), "once");
+                    prop_assert!(paged.archive.remove(&emptied.first().get()).is_some(), "once");
                 }
                 let bytes = model.iter().map(OutgoingMessage::size).sum::<usize>();
                 let (len, counted) = (paged.waiting.len(), paged.waiting.bytes());
@@ -300,7 +311,8 @@ mod tests {
         let page = paged.archive[&first.get()][1..].to_vec();
         assert_eq!(paged.waiting.was_read(first, page, (QueueType::Fifo, true)), 1);
         assert_eq!(std::iter::from_fn(|| paged.pop(QueueType::Fifo)).count(), 2);
-        assert!(paged.waiting.is_empty() && paged.waiting.take_emptied() == [first]);
+        assert!(paged.waiting.is_empty());
+        assert_eq!(paged.waiting.take_emptied().iter().map(PageKeys::first).collect::<Vec<_>>(), [first]);
     }
 
     #[test]

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use moormq::client::SubscriberId;
-use moormq::codec::{AckKind::*, Publish, PublishProperties, QoS};
+use moormq::codec::{AckKind::*, ConnectProperties, Publish, PublishProperties, QoS};
 use moormq::config::{Config, Limit, QueueType};
 use moormq::hooks::{Chain, NoHooks};
 use moormq::shard::Request;
 
 use super::{kept, killed, last, passing};
 use crate::client::{Client, ConnectOptions, V5, id_owned_by, publish};
+use crate::migrating::move_slot;
 use crate::received::ReceivedPublish;
-use crate::stores::{Last, stored_world};
+use crate::stores::{Last, Stores, stored_world, with_stores};
 use crate::world::{World, config, open_config};
 
 const KILLED: (Last, Duration) = (Last::Lost, Duration::ZERO);
@@ -258,5 +259,47 @@ fn what_is_sent_out_of_order_is_seen_when_that_is_on_disk() {
             assert!(again.iter().any(|one| one.text() == text && one.id == id), "{text} as {id:?}: {again:?}");
         }
         assert_eq!(again.len(), 2, "{again:?}");
+    }
+}
+
+/// What a client has taken out of pages is gone before the archive has deleted them, and so it is when the session goes on under another number.
+#[test]
+fn what_was_in_pages_does_not_come_back_under_another_number() {
+    const MANY: usize = 12;
+    let text = |number: usize| format!("{number:08}{}", "x".repeat(20_000));
+    for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let stores = Stores::default().gathering(2, 1000);
+        let mut world = with_stores(World::new(2, config(|_| ()), || NoHooks), stores);
+        let id = id_owned_by(&world, 1, "mover");
+        let (mut absent, _) = Client::connect(&mut world, 1, &id, ConnectOptions::kept(V5));
+        absent.subscribed(&mut world, "t", qos);
+        world.hang_up(absent.socket);
+        let mut publisher = passing(&mut world);
+        for number in 0..MANY {
+            publisher.publish(&mut world, "t", &text(number), QoS::AtLeastOnce, 1);
+            assert_eq!(publisher.received(&mut world).len(), 1);
+        }
+        assert_eq!(world.stores().pages(), MANY, "each is one");
+
+        let few = ConnectProperties { receive_maximum: Some(2), ..ConnectOptions::kept(V5).properties };
+        let few = ConnectOptions { properties: few, ..ConnectOptions::kept(V5) };
+        let (mut absent, present) = Client::connect(&mut world, 1, &id, few);
+        assert!(present);
+        world.stores().is_archive_held = true;
+        let pages = world.stores().pages();
+        let taken = absent.drained(&mut world).len();
+        assert!(taken > 2, "what was read of pages: {taken}");
+        world.hang_up(absent.socket);
+        assert_eq!(world.stores().pages(), pages, "they are there still");
+        assert!(MANY - taken < pages, "{taken}");
+        move_slot(&mut world, &id, 0);
+        world.settle();
+
+        let mut world = world.restarted(KILLED, 2, config(|_| ()), || NoHooks);
+        let (mut absent, present) = Client::connect(&mut world, 0, &id, ConnectOptions::kept(V5));
+        assert!(present);
+        let numbers: Vec<usize> =
+            absent.drained(&mut world).iter().map(|text| text[..8].parse().expect("a number")).collect();
+        assert_eq!(numbers, (taken..MANY).collect::<Vec<_>>(), "{qos:?}");
     }
 }

@@ -374,12 +374,13 @@ impl Judge {
                 let detail = format!("message {message} was sent as {packet_id}, and is not known to be");
                 return self.find(IDS, detail);
             }
-            if is_queued {
+            if is_queued && self.setup.lifo && !state.unreleased.contains_key(&packet_id) {
+                // Where the latest goes first, it may get another id: what goes before it may have had the next one meanwhile.
+                state.unfreed.remove(&packet_id);
+                returned.push((packet_id, Some(message)));
+                may_come_again(&mut self.sessions[session].disk.may_come_again, message, queued);
+            } else if is_queued {
                 loose.insert(packet_id);
-                // Where the latest goes first, it may get another id: what goes before it has had the next one meanwhile.
-                if self.setup.lifo && !state.unreleased.contains_key(&packet_id) {
-                    may_come_again(&mut self.sessions[session].disk.may_come_again, message, queued);
-                }
             }
             return;
         }

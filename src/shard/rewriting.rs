@@ -223,7 +223,9 @@ fn rewrite_rest<C: Chain>(clients: &mut Clients<C>, mut cursor: Box<SessionCurso
         cursor.is_paged_out = persistence.page_out(index, session, PLACES);
         return Cursor::RestOf(cursor);
     }
-    match session.outbound.queue.paged().look_outside_pages(&mut cursor.queue) {
+    // What has a new number counts as soon as it is whole, whatever becomes of pages that are under way.
+    let does_any_count = !persistence.is_arriving(number);
+    match session.outbound.queue.paged().look_outside_pages(&mut cursor.queue, does_any_count) {
         Look::End => return next,
         Look::Taken(delivery) => persistence.record_waiting(number, delivery, (index, instance)),
         Look::Kept => {}

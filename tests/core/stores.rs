@@ -10,7 +10,7 @@ use std::time::Duration;
 use moormq::archive::{Archive, Desk, Found, MemoryArchive, Span};
 use moormq::config::Config;
 use moormq::hooks::Chain;
-use moormq::journal::{Answer, Effect, Reader, Settings, StoreId, Sync, Write};
+use moormq::journal::{Answer, Effect, Settings, StoreId, Sync, Write};
 use moormq::persistence::Paging;
 use moormq::records::{Record, WallClock, WallTime};
 use moormq::shard::Input;
@@ -18,7 +18,7 @@ use moormq::storage::archive::DamagedPage;
 use moormq::time::Time;
 
 use crate::store::disk::Disk;
-use crate::store::opening::{LIMITS, Store, settings_of};
+use crate::store::opening::{LIMITS, Store};
 use crate::world::{SEED, World};
 
 /// What the calendar says when the first broker starts.
@@ -138,12 +138,8 @@ impl Stores {
         self.disk(shard).write(write.file, write.offset, write.data());
     }
 
-    fn each_record(&self, shard: usize, mut each: impl FnMut(&Record<'_>)) {
-        let Some(disk) = self.store.disks.get(&(shard as u32)) else { return };
-        let mut reader = Reader::new(settings_of(self.settings, shard as u32).identity, disk.open());
-        while let Some(record) = reader.next() {
-            each(&Record::decode(record.kind, record.body).expect("it was written as it should"));
-        }
+    fn each_record(&self, shard: usize, each: impl FnMut(&Record<'_>)) {
+        self.store.each_record(shard as u32, self.settings, each);
     }
 
     /// All records on the disk of this shard, as text.

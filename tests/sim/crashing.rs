@@ -81,6 +81,9 @@ impl Play {
         if let (Some(copy), Some(disks)) = (copy, &mut self.broker.disks) {
             disks.become_copy(copy);
         }
+        if let Some((disks, transcript)) = self.broker.disks.as_ref().zip(self.judge.transcript.as_mut()) {
+            transcript.extend(disks.records());
+        }
         let Some(opened) = self.broker.read() else { return };
         let sessions = opened.shares.iter().flat_map(|share| &share.sessions);
         let mut paged =

@@ -91,6 +91,15 @@ impl Disks {
         self.store.open(shards, self.settings, wall, seed)
     }
 
+    /// What the journals have, each record a line, to look at.
+    pub fn records(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for shard in self.store.disks.keys() {
+            self.store.each_record(*shard, self.settings, |record| lines.push(format!("    {shard}: {record:?}")));
+        }
+        lines
+    }
+
     /// A journal wants something done. Gives the answer if that is done at once.
     pub fn begin(&mut self, shard: usize, effect: Effect) {
         match effect {

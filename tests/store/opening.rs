@@ -9,7 +9,7 @@ use moormq::hooks::Chain;
 use moormq::journal::{Floor, Journal, Reader, Settings, Sync};
 use moormq::message::Message;
 use moormq::persistence::{Durability, Paging, PersistenceSetup};
-use moormq::records::{Image, Share, WallClock};
+use moormq::records::{Image, Record, Share, WallClock};
 use moormq::shard::Shard;
 use moormq::sharding::hasher;
 use moormq::storage::archive::{DamagedPage, find_pages, mend_pages};
@@ -119,6 +119,15 @@ impl Store {
         let retained = contents.into_retained().collect();
         let paging = self.archive.as_ref().map(|(_, paging)| *paging);
         Opened { shares, retained, renews, journals, boot: self.boot, sync: settings.sync, wall, paging }
+    }
+
+    /// What is on the disk of a shard, whose journal has these settings.
+    pub fn each_record(&self, shard: u32, settings: Settings, mut each: impl FnMut(&Record<'_>)) {
+        let Some(disk) = self.disks.get(&shard) else { return };
+        let mut reader = Reader::new(settings_of(settings, shard).identity, disk.open());
+        while let Some(record) = reader.next() {
+            each(&Record::decode(record.kind, record.body).expect("it was written as it should"));
+        }
     }
 
     /// All shards have written what they have: nothing counts any more that was written before.

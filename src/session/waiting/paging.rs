@@ -32,10 +32,13 @@ impl Waiting {
         self.bytes
     }
 
-    /// Looks at the first message in memory that `walk` has not come to: [`Look::Taken`] has it if it is stored and in no page. It stays where it is.
-    pub fn look_outside_pages(&self, walk: &mut Walk) -> Look<&OutgoingMessage> {
+    /// Looks at the first message in memory that `walk` has not come to: [`Look::Taken`] has it if it is stored and in no page, or only in one that is
+    /// not known to be persisted and that does not count. It stays where it is.
+    pub fn look_outside_pages(&self, walk: &mut Walk, does_any_count: bool) -> Look<&OutgoingMessage> {
         let Some(at) = self.come_to(walk) else { return Look::End };
-        let is_outside = |message: &&OutgoingMessage| !message.key.is_none() && !self.has_copy(message.key);
+        // What is in a page that is persisted is here no more.
+        let is_in_one = |key| does_any_count && self.has_copy(key);
+        let is_outside = |message: &&OutgoingMessage| !message.key.is_none() && !is_in_one(message.key);
         self.places[at].as_ref().filter(is_outside).map_or(Look::Kept, Look::Taken)
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use moormq::codec::{AckKind::*, Packet, Publish, QoS, ReasonCode, Will};
+use moormq::codec::{AckKind::*, ConnectProperties, Packet, Publish, QoS, ReasonCode, Will};
 use moormq::config::StoredDurability;
 use moormq::hooks::{
     Answer, Chain, ConnectRefusal, ConnectRefusalM5, Linked, NoHooks, RegisterModifiers, RegisterModifiersM5,
@@ -377,5 +377,38 @@ fn a_commit_is_synced_if_anybody_is_promised_that_and_others_do_not_wait_for_it(
             written.extend(publisher.received(&mut world));
             assert!(is_there(&written), "{at} {to}, {shards} shards: {written:?}");
         }
+    }
+}
+
+/// A session is stored again while pages of its queue are on the way to the archive: its messages are in the journal with it, and are there if that is all.
+#[test]
+fn what_is_stored_again_is_whole_without_pages_that_are_under_way() {
+    const MANY: usize = 5;
+    let text = |number: usize| format!("{number}{}", "x".repeat(2000));
+    for shards in [1, 2, 4] {
+        let world = World::new(shards, open_config(), by_name);
+        let mut world = with_stores(world, Stores::default().gathering(shards, 1000));
+        let id = id_owned_by(&world, last(&world), "mover");
+        let (mut client, _) = come(&mut world, &id, "fsynced");
+        client.subscribed(&mut world, "t", QoS::AtLeastOnce);
+        world.hang_up(client.socket);
+        world.stores().is_archive_held = true;
+        let mut publisher = passing(&mut world);
+        for number in 0..MANY {
+            publisher.publish(&mut world, "t", &text(number), QoS::AtLeastOnce, 1);
+            assert_eq!(publisher.received(&mut world), [acked(Puback, 1)]);
+        }
+        for class in ["none", "fsynced"] {
+            let one = ConnectProperties { receive_maximum: Some(1), ..of_class(class).properties };
+            let one = ConnectOptions { properties: one, ..of_class(class) };
+            let (client, present) = Client::connect(&mut world, 0, &id, one);
+            assert!(present);
+            world.hang_up(client.socket);
+        }
+        assert_eq!(world.stores().pages(), 0, "none has got there");
+        let mut world = restarted(world, Last::Lost);
+        let (mut client, present) = come(&mut world, &id, "fsynced");
+        assert!(present);
+        assert_eq!(client.drained(&mut world), (0..MANY).map(text).collect::<Vec<_>>(), "{shards} shards");
     }
 }

@@ -76,9 +76,11 @@ impl Play {
         };
         if connected && !kept {
             let was_kept = self.judge.session_settings(self.broker.sockets[socket].serial).0;
+            // An earlier session may have come back since, with a broker that had died.
+            let was_forgetful = self.state(socket).is_forgetful;
             self.state(socket).begin();
             // The broker may never have received that DISCONNECT.
-            self.state(socket).is_forgetful = was_kept;
+            self.state(socket).is_forgetful = was_kept || was_forgetful;
         } else if !answered && (clean || !kept) {
             // It cannot know whether the broker has ended the session.
             self.state(socket).begin();

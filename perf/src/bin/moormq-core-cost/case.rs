@@ -35,6 +35,8 @@ pub struct Case {
     pub shards: usize,
     /// Whether there are three links that answer now.
     pub hooked: bool,
+    /// Whether sessions and messages are stored.
+    pub stored: bool,
     /// How many turns are enough for a figure.
     pub turns: u64,
 }
@@ -63,12 +65,29 @@ pub struct Run {
 const fn pairs(name: &'static str, about: &'static str, qos: QoS) -> Case {
     let (topology, version) = (Topology::Pairs, V311);
     let (publishers, subscribers, turns) = (10, 10, 200);
-    Case { name, about, publishers, subscribers, topology, qos, version, shards: 1, hooked: false, turns }
+    Case {
+        name,
+        about,
+        publishers,
+        subscribers,
+        topology,
+        qos,
+        version,
+        shards: 1,
+        hooked: false,
+        stored: false,
+        turns,
+    }
 }
 
 /// One publisher, a hundred subscribers, one topic.
 const fn fanout(name: &'static str, about: &'static str, qos: QoS) -> Case {
     Case { publishers: 1, subscribers: 100, topology: Topology::OneTopic, turns: 40, ..pairs(name, about, qos) }
+}
+
+/// The same with sessions that are kept, and all stored.
+const fn stored(name: &'static str, about: &'static str, case: Case) -> Case {
+    Case { name, about, stored: true, ..case }
 }
 
 /// Every case.
@@ -86,6 +105,14 @@ pub static CASES: &[Case] = &[
     },
     Case { shards: 2, ..pairs("cross_q1", "p2p_q1 on two shards, every message crosses", AtLeastOnce) },
     Case { hooked: true, ..pairs("hooks_q0", "p2p_q0 with three links that answer now", AtMostOnce) },
+    stored("stored_p2p_q1", "p2p_q1 with kept sessions, all on disk", pairs("", "", AtLeastOnce)),
+    stored("stored_p2p_q2", "p2p_q2 with kept sessions, all on disk", pairs("", "", ExactlyOnce)),
+    stored("stored_fanout_q1", "fanout_q1 with kept sessions, all on disk", fanout("", "", AtLeastOnce)),
+    stored(
+        "stored_cross_q1",
+        "cross_q1 with kept sessions, all on disk",
+        Case { shards: 2, ..pairs("", "", AtLeastOnce) },
+    ),
 ];
 
 /// The case called `name`.
@@ -107,6 +134,9 @@ impl Case {
 
     fn run_with<C: Chain>(&self, chain: impl Fn() -> C, turns: u64) -> Run {
         let mut rig = Rig::new(self.shards, chain);
+        if self.stored {
+            rig.store();
+        }
         let last = self.shards - 1;
         for number in 0..self.subscribers {
             rig.subscriber(number, last, self.version, &self.filter(number), self.qos);

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `case` | what is done, as data |
 //! | `rig`, `responder` | shards and clients without sockets; what clients answer |
+//! | `store` | journals, and disks that forget everything |
 //! | `measure` | the difference between so many messages and twice as many |
 //! | `budget` | what it may cost, and whether it does |
 
@@ -13,6 +14,7 @@ mod case;
 mod measure;
 mod responder;
 mod rig;
+mod store;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -59,7 +61,7 @@ fn main() -> ExitCode {
     match Args::parse().command {
         Command::List => {
             for case in CASES {
-                println!("{:<10} {}", case.name, case.about);
+                println!("{:<16} {}", case.name, case.about);
             }
             ExitCode::SUCCESS
         }

@@ -15,6 +15,7 @@ use moormq::sharding::{Quotas, owner_of};
 use moormq::time::Time;
 
 use crate::responder::Responder;
+use crate::store::{Disk, store};
 
 /// Messages that a publisher sends with one write.
 pub const BATCH: u16 = 10;
@@ -35,6 +36,8 @@ pub struct Rig<C: Chain> {
     publishers: Vec<(usize, usize)>,
     /// Messages between shards that were sent and have not come: from, to, what.
     messages: Vec<(usize, usize, Vec<ShardMessage>)>,
+    /// By shard; none without stores.
+    disks: Vec<Disk>,
 }
 
 /// A client and its connection.
@@ -65,7 +68,19 @@ impl<C: Chain> Rig<C> {
             clients: (0..shards).map(|_| Vec::new()).collect(),
             publishers: Vec::new(),
             messages: Vec::new(),
+            disks: Vec::new(),
         }
+    }
+
+    /// Has all sessions and messages stored.
+    pub fn store(&mut self) {
+        for (id, shard) in self.shards.iter_mut().enumerate() {
+            store(shard, id);
+            self.disks.push(Disk::default());
+        }
+        self.settle();
+        self.shards.iter_mut().for_each(|shard| shard.handle(Input::Restored, self.now));
+        self.settle();
     }
 
     /// Adds a subscriber to `shard`.
@@ -125,7 +140,7 @@ impl<C: Chain> Rig<C> {
         let input = Input::Accepted { connection, listener: 0, peer, connected_at, admission: Admission::Admitted };
         self.shards[shard].handle(input, self.now);
         let mut bytes = Vec::new();
-        Connect { clean_start: true, ..Connect::new(version, &id) }.encode(&mut bytes);
+        Connect { clean_start: self.disks.is_empty(), ..Connect::new(version, &id) }.encode(&mut bytes);
         self.hand_in(shard, place, &bytes);
         self.settle();
         place
@@ -138,7 +153,19 @@ impl<C: Chain> Rig<C> {
 
     /// Carries output, answers and messages until nothing moves any more.
     fn settle(&mut self) {
-        while self.flush() | self.catch_up() | self.answer() | self.carry_messages() {}
+        while self.flush() | self.catch_up() | self.answer() | self.carry_messages() || self.commit() {}
+    }
+
+    /// What is under way to the disks is there.
+    fn commit(&mut self) -> bool {
+        let mut moved = false;
+        for (shard, disk) in self.shards.iter_mut().zip(&mut self.disks) {
+            while let Some(answer) = disk.written() {
+                shard.handle(Input::Journal(answer), self.now);
+                moved = true;
+            }
+        }
+        moved
     }
 
     /// Carries out the outputs of the shards.
@@ -153,6 +180,12 @@ impl<C: Chain> Rig<C> {
                         clients[connection.index()].responder.take(&buffer.bytes);
                         shard.handle(Input::Sent { connection, emptied: buffer.bytes }, self.now);
                         moved = true;
+                    }
+                    Output::Journal(effect) => {
+                        if let Some(answer) = self.disks[from].take(effect) {
+                            shard.handle(Input::Journal(answer), self.now);
+                            moved = true;
+                        }
                     }
                     Output::Messages { to, messages } => self.messages.push((from, to, messages)),
                     Output::ReadContinuously(_) | Output::Pause(_) | Output::Resume(_) => {}

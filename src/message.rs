@@ -11,6 +11,7 @@
 use std::cell::OnceCell;
 use std::ops::{Deref, Range};
 
+use smallvec::SmallVec;
 use triomphe::{Arc, ThinArc};
 
 use crate::codec::QoS;
@@ -318,6 +319,9 @@ impl<'a> Publication<'a> {
     }
 }
 
+/// A message of so many bytes is put together without memory of its own.
+const SHORT: usize = 512;
+
 /// A decision, as the last bytes of a message.
 fn bytes_of(decision: Decision) -> [u8; DECISION_BYTES] {
     let mut bytes = [0; DECISION_BYTES];
@@ -327,15 +331,16 @@ fn bytes_of(decision: Decision) -> [u8; DECISION_BYTES] {
 }
 
 /// The parts, one behind the other and `tail` behind them, and where each part stands.
-fn joined(parts: [&[u8]; 3], tail: &[u8]) -> (Vec<u8>, [Range<u32>; 3]) {
+fn joined(parts: [&[u8]; 3], tail: &[u8]) -> (SmallVec<[u8; SHORT]>, [Range<u32>; 3]) {
     let mut end = 0;
     let ranges = parts.map(|part| {
         let start = end;
         end += part.len() as u32;
         start..end
     });
-    let [topic, properties, payload] = parts;
-    ([topic, properties, payload, tail].concat(), ranges)
+    let mut body = SmallVec::with_capacity(end as usize + tail.len());
+    parts.into_iter().chain([tail]).for_each(|part| body.extend_from_slice(part));
+    (body, ranges)
 }
 
 /// Seconds from `now` until `expires`, rounded up; none if that is never.

@@ -2,7 +2,11 @@
 //!
 //! A shard gives them numbers in order, and writes them in order, too. So it is enough that the others know up to which all of its are on disk.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
+
+use ahash::RandomState;
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 
 use super::commits::UNKNOWN;
 use crate::numbers::{Decision, DecisionNumber};
@@ -18,8 +22,8 @@ pub(super) struct Decisions {
     last: u64,
     /// Those given here that are not known to be on disk: their counts, in order, and how many records there were when each was written.
     open: VecDeque<(u64, u64)>,
-    /// Those that are not written.
-    unwritten: BTreeSet<(StoreNumber, DecisionNumber)>,
+    /// Those that are not written, by session.
+    unwritten: HashMap<StoreNumber, Unwritten, RandomState>,
     /// By shard: its decisions below this count are on disk, all of them.
     made: Vec<u64>,
     /// The last one that other shards wait for.
@@ -28,11 +32,33 @@ pub(super) struct Decisions {
     told: u64,
 }
 
+/// Decisions of a session that are not written: their counts, ascending. As a rule there is one.
+#[derive(Debug)]
+struct Unwritten {
+    first: u64,
+    others: VecDeque<u64>,
+}
+
+impl Unwritten {
+    /// One is not among them any more. Whether there are others.
+    fn remove(&mut self, count: u64) -> bool {
+        if self.first != count {
+            self.others.retain(|other| *other != count);
+            return true;
+        }
+        let next = self.others.pop_front();
+        self.first = next.unwrap_or(count);
+        next.is_some()
+    }
+}
+
 impl Decisions {
     /// None, on shard `own` of `shards`. `before`: the last of earlier boots.
     pub fn new(own: usize, shards: usize, before: DecisionNumber) -> Self {
         let before = before.count();
-        let (open, unwritten, made) = (VecDeque::new(), BTreeSet::new(), vec![before + 1; shards]);
+        // Store numbers are the broker's own: nobody can choose some that hash alike.
+        let unwritten = HashMap::with_hasher(RandomState::with_seeds(1, 2, 3, 4));
+        let (open, made) = (VecDeque::new(), vec![before + 1; shards]);
         Decisions { own, before, last: before, open, unwritten, made, awaited: 0, told: before + 1 }
     }
 
@@ -41,7 +67,10 @@ impl Decisions {
         self.last = self.last.max(last.count()) + 1;
         let number = DecisionNumber::new(self.last, self.own as u8);
         self.open.push_back((self.last, UNKNOWN));
-        self.unwritten.insert((session, number));
+        match self.unwritten.entry(session) {
+            Entry::Vacant(none) => drop(none.insert(Unwritten { first: self.last, others: VecDeque::new() })),
+            Entry::Occupied(mut some) => some.get_mut().others.push_back(self.last),
+        }
         Decision { session, number }
     }
 
@@ -69,7 +98,11 @@ impl Decisions {
 
     /// Takes one out of those that are not written. Gives its place among those that are not known to be on disk.
     fn take_unwritten(&mut self, decision: Decision) -> Option<usize> {
-        self.unwritten.remove(&(decision.session, decision.number));
+        if let Entry::Occupied(mut some) = self.unwritten.entry(decision.session)
+            && !some.get_mut().remove(decision.number.count())
+        {
+            some.remove();
+        }
         self.open.binary_search_by_key(&decision.number.count(), |(count, _)| *count).ok()
     }
 
@@ -79,8 +112,7 @@ impl Decisions {
     }
 
     fn first_unwritten(&self, session: StoreNumber) -> Option<DecisionNumber> {
-        let first = self.unwritten.range((session, DecisionNumber::default())..).next();
-        first.filter(|(other, _)| *other == session).map(|(_, number)| *number)
+        self.unwritten.get(&session).map(|unwritten| DecisionNumber::new(unwritten.first, self.own as u8))
     }
 
     /// Up to which one all that a session has decided is written, if its last one is this.

@@ -36,10 +36,16 @@ impl Launches {
         }
     }
 
-    /// The next that may be sent.
+    /// The next that may be sent, with those behind it that are of the same session: they are sent together.
     pub fn next(&mut self, on_disk: &OnDisk) -> Option<Launch> {
-        let is_decided = |launch: &&Launch| launch.decision.is_none_or(|decision| on_disk.decisions.is_made(decision));
-        self.0.front().filter(|launch| launch.records <= on_disk.records()).filter(is_decided)?;
-        self.0.pop_front()
+        let is_decided = |launch: &Launch| launch.decision.is_none_or(|decision| on_disk.decisions.is_made(decision));
+        let may_be = |launch: &Launch| launch.records <= on_disk.records() && is_decided(launch);
+        self.0.front().filter(|first| may_be(first))?;
+        let mut first = self.0.pop_front()?;
+        while let Some(next) = self.0.front().filter(|next| next.session == first.session && may_be(next)) {
+            first.key = first.key.max(next.key);
+            self.0.pop_front();
+        }
+        Some(first)
     }
 }

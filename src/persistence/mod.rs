@@ -117,6 +117,21 @@ pub struct PersistenceSetup {
     pub beginning: Beginning,
 }
 
+/// A QoS 2 message of a client that is delivered together with others.
+#[derive(Debug)]
+struct GatheredIncoming {
+    decision: Decision,
+    id: PacketId,
+    /// Its client has released it: it does not wait for PUBREC.
+    is_released: bool,
+}
+
+impl GatheredIncoming {
+    fn is_of(&self, session: StoreNumber, id: PacketId) -> bool {
+        (self.decision.session, self.id) == (session, id)
+    }
+}
+
 /// The organ; one for each shard that has a store.
 pub struct Persistence {
     setup: PersistenceSetup,
@@ -130,7 +145,7 @@ pub struct Persistence {
     /// Whether there are answers to messages that are gathered and not delivered yet.
     gathered: bool,
     /// QoS 2 messages among these: that they were taken is recorded behind them.
-    gathered_incoming: Vec<(Decision, PacketId)>,
+    gathered_incoming: Vec<GatheredIncoming>,
     /// QoS 2 messages of clients of which it is recorded later that they were taken.
     incoming: BTreeMap<(StoreNumber, u16), DecisionNumber>,
     deferrals: Deferrals,

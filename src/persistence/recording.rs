@@ -1,5 +1,6 @@
 //! What is recorded of sessions and messages.
 
+use super::GatheredIncoming;
 use super::Persistence;
 use super::answers::Awaited;
 use super::commits::UNKNOWN;
@@ -186,18 +187,19 @@ impl Persistence {
     /// A QoS 2 message of a client was taken, and went to these shards. That is recorded behind the message: one that is sent again would be
     /// passed over else, though the message is lost.
     pub fn take_incoming(&mut self, decision: Decision, id: PacketId, (told, is_gathered): (ShardSet, bool)) {
-        self.incoming.insert((decision.session, id.get()), decision.number);
         let awaited = Awaited { letters: self.letters_to(told), ..Awaited::default() };
         if is_gathered && awaited.letters.is_empty() && self.deferrals.is_empty() {
-            self.gathered_incoming.push((decision, id));
+            self.gathered_incoming.push(GatheredIncoming { decision, id, is_released: false });
         } else {
+            self.incoming.insert((decision.session, id.get()), decision.number);
             self.write_after(awaited, Deferred::Taken(decision, id));
         }
     }
 
     /// The decision to take a QoS 2 message of a client, if it will be recorded that it was taken.
     pub fn incoming(&self, session: StoreNumber, id: PacketId) -> Option<DecisionNumber> {
-        self.incoming.get(&(session, id.get())).copied()
+        let gathered = self.gathered_incoming.iter().rev().find(|one| one.is_of(session, id));
+        gathered.map(|one| one.decision.number).or_else(|| self.incoming.get(&(session, id.get())).copied())
     }
 
     /// A QoS 2 message of a client was taken, and is on disk.
@@ -207,7 +209,10 @@ impl Persistence {
 
     /// Its client has released it.
     pub fn record_released(&mut self, session: StoreNumber, id: PacketId) {
-        if self.incoming.remove(&(session, id.get())).is_none() {
+        let gathered = self.gathered_incoming.iter_mut().rev().find(|one| one.is_of(session, id));
+        if let Some(gathered) = gathered {
+            gathered.is_released = true;
+        } else if self.incoming.remove(&(session, id.get())).is_none() {
             self.write(&Record::Released(session, id));
         }
     }
@@ -256,9 +261,15 @@ impl Persistence {
             deliveries.clear();
         }
         self.noted = noted;
-        for (decision, id) in std::mem::take(&mut self.gathered_incoming) {
-            self.write_deferred(Deferred::Taken(decision, id), false);
+        let mut gathered = std::mem::take(&mut self.gathered_incoming);
+        for GatheredIncoming { decision, id, is_released } in gathered.drain(..) {
+            self.write_taken(decision, id);
+            if is_released {
+                self.write(&Record::Released(decision.session, id));
+            }
+            self.on_disk.decisions.write(decision, self.recorded(), false);
         }
+        self.gathered_incoming = gathered;
         let records = self.recorded();
         self.launches.are_recorded(records);
         if std::mem::take(&mut self.gathered) {

@@ -10,6 +10,7 @@ use super::commits::{Committed, Durability, UNKNOWN};
 use super::deferrals::Deferred;
 use super::launches::Launch;
 use crate::client::ConnectionId;
+use crate::codec::PacketId;
 use crate::numbers::{Decision, DecisionNumber};
 use crate::records::Record;
 use crate::session::StoreNumber;
@@ -53,7 +54,7 @@ impl Persistence {
         let decision = match deferred {
             Deferred::Taken(decision, id) => {
                 let Decision { session, number } = decision;
-                self.write(&Record::Incoming { session, id, decision: Some(number) });
+                self.write_taken(decision, id);
                 match self.incoming.entry((session, id.get())) {
                     Entry::Occupied(expected) if *expected.get() == number => drop(expected.remove()),
                     // The id is in use again.
@@ -92,6 +93,11 @@ impl Persistence {
         if let Some(decision) = decision {
             self.on_disk.decisions.write(decision, self.recorded(), is_elsewhere);
         }
+    }
+
+    /// Records that a QoS 2 message of a client was taken.
+    pub(super) fn write_taken(&mut self, Decision { session, number }: Decision, id: PacketId) {
+        self.write(&Record::Incoming { session, id, decision: Some(number) });
     }
 
     pub(super) fn write_those_deferred(&mut self) {

@@ -338,8 +338,8 @@ impl Campaign {
                 Ok(mut broker) => {
                     self.operator.watch_start(&self.common);
                     sleep(Duration::from_millis(self.rng.u64(0..15)));
+                    self.operator.kills();
                     broker.kill();
-                    self.operator.killed();
                     broker.log()
                 }
                 Err(error) => return self.common.fault(error),
@@ -431,8 +431,8 @@ impl Campaign {
                 sleep(Duration::from_millis(all.rng.u64(0..15)));
             }
             all.common.set_phase(Phase::Killed);
+            all.operator.kills();
             broker.kill();
-            all.operator.killed();
             all.outcome.kills += 1;
         });
     }

@@ -161,8 +161,8 @@ impl Operator {
         }
     }
 
-    /// The broker was killed just now.
-    pub fn killed(&self) {
+    /// The broker is killed now.
+    pub fn kills(&self) {
         self.note(|operated| {
             let amid = [operated.made.is_recent(), operated.gone.is_recent(), operated.is_moving];
             operated.amid.iter_mut().zip(amid).for_each(|(kills, amid)| *kills += u32::from(amid));

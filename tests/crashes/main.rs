@@ -125,6 +125,8 @@ fn what_was_acknowledged_survives_some_kills() {
             is_small: true,
             has_guests: shards == 2,
             is_lifo: false,
+            is_paged: shards == 2,
+            has_moves: shards > 1,
             ..plan
         };
         let outcome = play(plan);
@@ -142,8 +144,15 @@ fn what_was_acknowledged_survives_some_losses_of_power() {
     for (at, shards) in [1, 2].into_iter().enumerate() {
         let seed = seed + 2 * at as u64;
         let plan = power_plan(seed, shards, 6);
-        let plan =
-            Plan { longest: Duration::from_millis(600), is_small: true, has_guests: false, is_lifo: false, ..plan };
+        let plan = Plan {
+            longest: Duration::from_millis(600),
+            is_small: true,
+            has_guests: false,
+            is_lifo: false,
+            is_paged: shards == 1,
+            has_moves: shards > 1,
+            ..plan
+        };
         let outcome = play(plan);
         assert!(outcome.faults.is_empty(), "see above: seed {}, {shards} shards", plan.seed);
     }

@@ -263,7 +263,7 @@ impl<C: Chain + Clone> Builder<C> {
                 renewal.finish().map_err(StartError::Storage)?;
             }
             opening.go_on();
-            opening.wait(Step::Ready, is_any_dead);
+            opening.wait(Step::Open, is_any_dead);
             broker.handle.has_store(open);
         }
         if let Some(socket) = socket {

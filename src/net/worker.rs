@@ -29,7 +29,7 @@ use super::command::{Command, SubscriptionEvent};
 use super::hook_tasks::HookTasks;
 use super::memory::MemoryBudget;
 use super::mesh::{Inbox, Mesh};
-use super::opening::{LOOK, Opening, Step};
+use super::opening::{LOOK, Opening, Start, Step};
 use super::output::{self, WireBuffer};
 use super::places::Places;
 use super::requests::Requests;
@@ -166,13 +166,6 @@ pub struct Worker<C: Chain> {
     stopping: Stopping,
 }
 
-/// The progress of the start.
-struct Start {
-    opening: Arc<Opening>,
-    /// What this shard has not come to yet.
-    next: Step,
-}
-
 /// The progress of an orderly stop.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stopping {
@@ -217,7 +210,7 @@ impl<C: Chain> Worker<C> {
             migrating: HashMap::new(),
             journal: parts.journal,
             archive: parts.archive,
-            opening: parts.opening.map(|opening| Start { opening, next: Step::Restored }),
+            opening: parts.opening.map(Start::new),
             draining: Vec::new(),
             stopping: Stopping::No,
         })
@@ -559,25 +552,18 @@ impl<C: Chain> Worker<C> {
 /// The store.
 impl<C: Chain> Worker<C> {
     /// Goes on with the start, as far as the other shards are: when all have what was on disk, what the end of the last broker meant for that
-    /// happens, and when it has, clients may come.
+    /// happens, and when it has on all, clients may come.
     #[cold]
     fn go_on_opening(&mut self) {
-        let Some(Start { opening, next }) = &mut self.opening else { return };
-        match next {
-            Step::Restored => {
-                if self.shard.is_restored() {
-                    opening.reach(Step::Restored);
-                    *next = Step::Ready;
-                }
-            }
-            Step::Ready => {
-                if opening.may_go_on() {
-                    self.shard.handle(Input::Restored, self.now);
-                    self.sockets.set_accepting(true);
-                    opening.reach(Step::Ready);
-                    self.opening = None;
-                }
-            }
+        let Some(start) = &mut self.opening else { return };
+        let Some(step) = start.next(|| self.shard.is_restored()) else { return };
+        match step {
+            Step::Restored => {}
+            Step::Ended => self.shard.handle(Input::Restored, self.now),
+            Step::Open => self.sockets.set_accepting(true),
+        }
+        if !start.came_to(step) {
+            self.opening = None;
         }
     }
 

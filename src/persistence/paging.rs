@@ -6,7 +6,7 @@ use super::pages::{PageNews, PageOf};
 use crate::archive::{Answer, Order};
 use crate::config::QueueType;
 use crate::records::{NewPage, PageBuilder, WallClock};
-use crate::session::{Key, PageKeys, Session, StoreNumber};
+use crate::session::{Key, MigrationState, PageKeys, Session, StoreNumber};
 
 impl Persistence {
     /// What the desk of the archive is to be given now.
@@ -39,8 +39,12 @@ impl Persistence {
         self.setup.wall
     }
 
-    /// The next messages of a session's queue become a page. False if there are none that can.
+    /// The next messages of a session's queue become a page. False if there are none that can. None of a session that leaves do: its new owner would
+    /// not hear that the page is persisted.
     pub fn page_out<S>(&mut self, index: u32, session: &mut Session<S>, looks: usize) -> bool {
+        if MigrationState::leaves(session.migration.as_ref()) {
+            return false;
+        }
         let records = self.recorded();
         let (Some(number), Some(pages)) = (session.stored, &mut self.pages) else { return false };
         let id = session.outbound.queue.pages_id().unwrap_or(number);

@@ -151,6 +151,11 @@ impl MigrationState {
         }
     }
 
+    /// Whether a session in this state leaves for another shard.
+    pub fn leaves(state: Option<&MigrationState>) -> bool {
+        state.is_some_and(|state| state.leaves_as().is_some())
+    }
+
     /// Whether a message is to be delivered to this session here: not if it was delivered at the old owner. A message of a shared
     /// subscription was sent to one shard only.
     pub fn is_new(&self, source: PublicationId, shared: bool) -> bool {

@@ -126,7 +126,6 @@ impl<C: Chain> Shard<C> {
                 || subscribing.is_subscribing(index)
                 || clients.pending_hooks.is_busy(&session.client.subscriber)
                 || connection.as_ref().is_some_and(|connection| connection.is_pending() || connection.is_lost)
-                || is_paging
         };
         match OutgoingSessions::may_begin(session.migration.as_ref(), is_busy) {
             Begin::Done => return true,
@@ -137,8 +136,9 @@ impl<C: Chain> Shard<C> {
             connection.pauses.insert(PauseReason::Migration);
             connection.id
         });
-        if !clients.persistence.as_deref().is_none_or(|persistence| persistence.may_move(stored, id)) {
-            // It does nothing more meanwhile. Once it is announced, the new owner says of nothing that it is on disk before it has come.
+        if is_paging || !clients.persistence.as_deref().is_none_or(|persistence| persistence.may_move(stored, id)) {
+            // It does nothing more meanwhile: who goes on to take what waits would have page after page read, and never leave. Once it is announced, the
+            // new owner says of nothing that it is on disk before it has come.
             return false;
         }
         let token = clients.agenda.number();

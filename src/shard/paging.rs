@@ -4,6 +4,7 @@ use super::clients::Clients;
 use super::remnants::EndedSession;
 use crate::config::QueueType;
 use crate::hooks::Chain;
+use crate::session::MigrationState;
 
 /// The place of a session that has ended, which is in the table no more.
 const ENDED: u32 = u32::MAX;
@@ -24,7 +25,9 @@ fn queue_with_pages_moved<C: Chain>(clients: &mut Clients<C>, index: u32) {
         return;
     };
     persistence.let_go_emptied(session);
-    if session.connection.is_some() {
+    // What is read for a session that leaves would come when it has gone, and its new owner would wait for it.
+    let leaves = MigrationState::leaves(session.migration.as_ref()) && !clients.agenda.is_stopping();
+    if session.connection.is_some() && !leaves {
         let order = session.settings.queue.order;
         persistence.read_next_page(index, session, order);
     }

@@ -14,6 +14,8 @@ const LONG: Duration = Duration::from_secs(120);
 pub struct Place {
     directory: PathBuf,
     config: PathBuf,
+    /// The control socket of the broker that runs.
+    pub socket: PathBuf,
     /// The same for all brokers, so that clients find them again.
     pub port: u16,
 }
@@ -29,18 +31,20 @@ impl Place {
     /// A new one in this directory, with further settings of queues and storage; the store is below `disk`.
     pub fn new(directory: PathBuf, disk: &Path, shards: usize, settings: [&str; 2]) -> Self {
         let ([queue, storage], port) = (settings, free_port());
-        let config = directory.join("moormq.toml");
+        let (config, socket) = (directory.join("moormq.toml"), directory.join("control"));
         let path = disk.join("store");
         let text = format!(
             "shards = {shards}\nallow_anonymous = true\nsys.interval = \"1s\"\nlog.max_lines_per_second = \"unlimited\"\n\
              [listeners.default]\naddress = \"127.0.0.1:{port}\"\nconnect_timeout = \"10m\"\n\
              [limits]\nmax_packet_size = \"1MiB\"\n\
+             [control]\nsocket = \"{}\"\n\
              [queue]\nmax_offline_messages = \"unlimited\"\nmax_queue_bytes = \"unlimited\"\n{queue}\
              [storage]\npath = \"{}\"\n{storage}",
+            socket.display(),
             path.display()
         );
         fs::write(&config, text).expect("a file can be written");
-        Place { directory, config, port }
+        Place { directory, config, socket, port }
     }
 
     /// Keeps a text beside the logs.

@@ -15,6 +15,7 @@ use crate::broker::{Broker, Place, complaints};
 use crate::guests::{GuestPublisher, GuestSubscriber};
 use crate::judge;
 use crate::message::{Kind, Mark, TOPICS};
+use crate::operator::{Aim, Operated, Operator};
 use crate::power::{self, Forgotten, Power};
 use crate::publisher::{Log, Publisher};
 use crate::round::{Common, Phase, Round};
@@ -48,6 +49,10 @@ pub struct Plan {
     pub is_flushed: bool,
     /// Whether the newest message of a queue goes first.
     pub is_lifo: bool,
+    /// Whether queues are long, and moved to the archive as soon as that can be set.
+    pub is_paged: bool,
+    /// Whether slots move between shards.
+    pub has_moves: bool,
     /// Whether clients of other people take part.
     pub has_guests: bool,
     /// If there is a disk, its power is cut whenever the broker has ended.
@@ -69,6 +74,7 @@ pub struct Outcome {
     pub forgotten: Forgotten,
     /// Wills that had to come.
     pub wills: usize,
+    pub operated: Operated,
     /// Sessions that had expired when their clients came back, and that were there with their messages.
     pub slept: (u32, u32),
     pub warnings: BTreeMap<String, u32>,
@@ -91,6 +97,7 @@ struct Campaign {
     /// Of subscribers, then of guests.
     tallies: Vec<Mutex<Tally>>,
     sleepers: Vec<Sleeper>,
+    operator: Operator,
     /// By publisher: messages below were judged.
     judged: Vec<usize>,
     outcome: Outcome,
@@ -107,6 +114,9 @@ pub fn run(plan: Plan, directory: PathBuf) -> Outcome {
     if plan.is_flushed {
         storage.push_str("durability = \"flushed\"\n");
     }
+    if plan.is_paged {
+        storage.push_str("archive.gather = \"1MiB\"\n");
+    }
     // There may be one of an earlier run.
     let _ = fs::remove_dir_all(&directory);
     let disk = directory.join("disk");
@@ -117,14 +127,14 @@ pub fn run(plan: Plan, directory: PathBuf) -> Outcome {
     let place = Place::new(directory.clone(), &disk, plan.shards, [queue, &storage]);
     let mut common = Common::default();
     common.is_ordered = !plan.is_lifo;
-    let publishers = (0..plan.publishers).map(|index| Publisher::new(index, rng.fork())).collect();
+    let publishers = (0..plan.publishers).map(|index| Publisher::new(index, plan.is_paged, rng.fork())).collect();
     let testators = plan.publishers..plan.publishers + TESTATORS;
     let mut logs: Vec<_> = (0..testators.end).map(|_| Mutex::default()).collect();
     let testators = testators.map(|index| Testator::new(index, plan.shards == 1, rng.fork())).collect();
     let sleepers = (0..SLEEPERS).map(|index| Sleeper::new(index, plan.shards == 1, rng.fork())).collect();
     let mut subscribers = Vec::new();
     let mut tallies = Vec::new();
-    for (index, character) in characters().into_iter().enumerate() {
+    for (index, character) in characters(plan.is_paged).into_iter().enumerate() {
         let (subscriber, tally) = Subscriber::new(index, character, rng.fork());
         subscribers.push(subscriber);
         tallies.push(Mutex::new(tally));
@@ -152,6 +162,7 @@ pub fn run(plan: Plan, directory: PathBuf) -> Outcome {
             guest_subscribers.push(GuestSubscriber::mosquitto(port, version, name));
         }
     }
+    let operator = Operator::new(&place.socket, &plan, rng.fork());
     let judged = vec![0; logs.len()];
     let outcome = Outcome::default();
     let started = SystemTime::now();
@@ -169,6 +180,7 @@ pub fn run(plan: Plan, directory: PathBuf) -> Outcome {
         guest_subscribers,
         tallies,
         sleepers,
+        operator,
         judged,
         outcome,
         started,
@@ -178,7 +190,11 @@ pub fn run(plan: Plan, directory: PathBuf) -> Outcome {
     let is_due = |log: &Log| log.sent.iter().filter(|will| will.acked.is_some()).count();
     campaign.outcome.wills = wills.map(|log| is_due(&log.lock().expect("nobody panics"))).sum();
     campaign.outcome.slept = campaign.sleepers.iter().fold((0, 0), |sum, one| (sum.0 + one.expired, sum.1 + one.kept));
+    campaign.outcome.operated = campaign.operator.operated();
     campaign.outcome.faults.extend(campaign.common.faults());
+    if campaign.outcome.faults.is_empty() {
+        campaign.outcome.faults = campaign.outcome.operated.missing(&plan);
+    }
     if let Some(power) = campaign.power {
         campaign.outcome.forgotten = power.forgotten;
         if !campaign.outcome.faults.is_empty() {
@@ -188,7 +204,7 @@ pub fn run(plan: Plan, directory: PathBuf) -> Outcome {
     campaign.outcome
 }
 
-fn characters() -> Vec<Character> {
+fn characters(are_more_absent: bool) -> Vec<Character> {
     use Habit::{Absent, Restless, Steady};
     let all = |kind| vec![(kind, None, None)];
     let each = |kind| (0..TOPICS).map(|topic| (kind, Some(topic), None)).collect::<Vec<_>>();
@@ -200,7 +216,7 @@ fn characters() -> Vec<Character> {
         is_fickle: traits.contains("fickle"),
         filters,
     };
-    vec![
+    let mut characters = vec![
         one(Steady, 2, "", all(Kind::Plain)),
         one(Steady, 1, "", all(Kind::Plain)),
         one(Restless, 2, "", each(Kind::Plain)),
@@ -220,7 +236,11 @@ fn characters() -> Vec<Character> {
         one(Restless, 2, "", member(1)),
         one(Steady, 2, "", all(Kind::Will)),
         one(Restless, 1, "", all(Kind::Will)),
-    ]
+    ];
+    if are_more_absent {
+        characters.extend([one(Absent, 2, "", each(Kind::Rare)), one(Absent, 1, "", all(Kind::Rare))]);
+    }
+    characters
 }
 
 /// What is at hand while clients run.
@@ -231,6 +251,7 @@ struct Stage<'a> {
     rng: &'a mut Rng,
     judged: &'a mut Vec<usize>,
     outcome: &'a mut Outcome,
+    operator: &'a Operator,
     plan: Plan,
 }
 
@@ -280,6 +301,9 @@ impl Campaign {
             until_drain -= 1;
             if self.rng.u8(..8) == 0 {
                 self.kill_early();
+                if !self.goes_on() {
+                    return;
+                }
             }
             if self.rng.u8(..8) == 0 {
                 sleep(Duration::from_millis(self.rng.u64(DOWN)));
@@ -306,11 +330,24 @@ impl Campaign {
         self.common.faults().is_empty() && self.outcome.faults.is_empty()
     }
 
-    /// A broker that may not have come as far as to listen.
+    /// A broker that may not have come as far as to listen; or just so far, if what waited goes to the archive then.
     fn kill_early(&mut self) {
         let starting = self.place.spawn(&format!("{}-early", self.common.round()));
-        sleep(Duration::from_millis(self.rng.u64(0..80)));
-        let log = starting.kill();
+        let log = if self.plan.is_paged && self.rng.bool() {
+            match starting.listening() {
+                Ok(mut broker) => {
+                    self.operator.watch_start(&self.common);
+                    sleep(Duration::from_millis(self.rng.u64(0..15)));
+                    self.operator.kills();
+                    broker.kill();
+                    broker.log()
+                }
+                Err(error) => return self.common.fault(error),
+            }
+        } else {
+            sleep(Duration::from_millis(self.rng.u64(0..80)));
+            starting.kill()
+        };
         (self.outcome.kills, self.outcome.early) = (self.outcome.kills + 1, self.outcome.early + 1);
         self.read_log(&log);
         self.cut_power();
@@ -350,7 +387,8 @@ impl Campaign {
     /// All clients in threads of their own, and `act` beside them.
     fn with_clients<T>(&mut self, broker: &mut Broker, act: impl FnOnce(&mut Stage<'_>, &mut Broker) -> T) -> T {
         let Campaign { common, publishers, testators, sleepers, logs, subscribers, tallies, .. } = self;
-        let Campaign { guest_publishers, guest_subscribers, rng, judged, outcome, plan, .. } = self;
+        let Campaign { guest_publishers, guest_subscribers, operator, rng, judged, outcome, plan, .. } = self;
+        let (operator, common) = (&*operator, &*common);
         let (round, started) = (Round { common, address: broker.address }, self.started);
         thread::scope(|scope| {
             let mut log = logs.iter();
@@ -373,17 +411,27 @@ impl Campaign {
             for sleeper in sleepers {
                 scope.spawn(move || sleeper.run(round, started));
             }
-            act(&mut Stage { common, logs, tallies, rng, judged, outcome, plan: *plan }, broker)
+            scope.spawn(move || operator.watch(common));
+            scope.spawn(move || operator.move_slots(common));
+            act(&mut Stage { common, logs, tallies, rng, judged, outcome, operator, plan: *plan }, broker)
         })
     }
 
     fn load(&mut self, broker: &mut Broker) {
-        self.common.set_phase(Phase::Load);
+        let aim = Aim::choose(&self.plan, &self.operator.operated(), &mut self.rng);
+        // For pages to be taken back, those have to come for whom they wait.
+        let takes_back = aim == Some(Aim::Gone);
+        self.common.set_phase(if takes_back { Phase::Drain } else { Phase::Load });
         self.with_clients(broker, |all, broker| {
             let longest = all.plan.longest.as_millis() as u64;
-            let longest = if all.rng.bool() { longest } else { longest / 6 };
+            let longest = if all.rng.bool() && !takes_back { longest } else { longest / 6 };
             sleep(Duration::from_millis(all.rng.u64(10..longest.max(11))));
+            if let Some(aim) = aim {
+                all.operator.wait_for(aim, all.common);
+                sleep(Duration::from_millis(all.rng.u64(0..15)));
+            }
             all.common.set_phase(Phase::Killed);
+            all.operator.kills();
             broker.kill();
             all.outcome.kills += 1;
         });

@@ -9,6 +9,7 @@ mod campaign;
 mod guests;
 mod judge;
 mod message;
+mod operator;
 mod power;
 mod publisher;
 mod round;
@@ -43,13 +44,14 @@ fn play(plan: Plan) -> Outcome {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let outcome = run(plan, directory.clone());
     let Outcome { kills, early, stops, published, received, bytes, slowest_start, .. } = &outcome;
-    let Outcome { shared_twice, wills, slept: (expired, kept), .. } = &outcome;
+    let Outcome { shared_twice, wills, slept: (expired, kept), operated, .. } = &outcome;
     println!(
         "{kills} kills ({early} before it listened), {stops} stops, {published} published, {received} received, \
          {shared_twice} at two members of a group, {wills} wills, \
          {expired} sessions had expired, {kept} had not, {bytes} bytes, slowest start {slowest_start:?}, {:.1?}",
         began.elapsed()
     );
+    println!("{operated}");
     if plan.disk.is_some() {
         println!("{:?}", outcome.forgotten);
     }
@@ -70,6 +72,13 @@ fn plan(seed: u64, shards: usize, rounds: u32) -> Plan {
     let (is_small, is_flushed) = (seed & 1 == 0, seed & 2 == 0);
     let longest = Duration::from_millis(2000);
     let (is_lifo, has_guests) = (seed & 12 == 0, seed & 16 == 0);
+    // Beside all that, and by threes, since the numbers of shards take turns.
+    let (is_paged, has_moves) = match seed / 3 % 4 {
+        0 => (false, false),
+        1 => (true, false),
+        2 => (shards == 1, true),
+        _ => (true, true),
+    };
     let segments = number("MOORMQ_KILLS_SEGMENTS").map(|segments| segments as u32);
     Plan {
         seed,
@@ -81,6 +90,8 @@ fn plan(seed: u64, shards: usize, rounds: u32) -> Plan {
         segments,
         is_flushed,
         is_lifo,
+        is_paged,
+        has_moves: has_moves && shards > 1,
         has_guests,
         disk: None,
     }
@@ -114,6 +125,8 @@ fn what_was_acknowledged_survives_some_kills() {
             is_small: true,
             has_guests: shards == 2,
             is_lifo: false,
+            is_paged: shards == 2,
+            has_moves: shards > 1,
             ..plan
         };
         let outcome = play(plan);
@@ -131,8 +144,15 @@ fn what_was_acknowledged_survives_some_losses_of_power() {
     for (at, shards) in [1, 2].into_iter().enumerate() {
         let seed = seed + 2 * at as u64;
         let plan = power_plan(seed, shards, 6);
-        let plan =
-            Plan { longest: Duration::from_millis(600), is_small: true, has_guests: false, is_lifo: false, ..plan };
+        let plan = Plan {
+            longest: Duration::from_millis(600),
+            is_small: true,
+            has_guests: false,
+            is_lifo: false,
+            is_paged: shards == 1,
+            has_moves: shards > 1,
+            ..plan
+        };
         let outcome = play(plan);
         assert!(outcome.faults.is_empty(), "see above: seed {}, {shards} shards", plan.seed);
     }

@@ -35,6 +35,8 @@ pub struct Publisher {
     pending: VecDeque<Pending>,
     last_id: u16,
     window: usize,
+    /// Whether there is much for those who are hardly ever there.
+    has_long_queues: bool,
     rng: Rng,
 }
 
@@ -47,10 +49,11 @@ pub struct Log {
 }
 
 impl Publisher {
-    pub fn new(index: u16, mut rng: Rng) -> Self {
+    pub fn new(index: u16, has_long_queues: bool, mut rng: Rng) -> Self {
         let version = if rng.u8(..4) == 0 { ProtocolVersion::V311 } else { ProtocolVersion::V5 };
         let (client_id, window) = (format!("publisher-{index}"), rng.usize(1..40));
-        Publisher { index, version, client_id, has_session: false, pending: VecDeque::new(), last_id: 0, window, rng }
+        let (has_session, pending, last_id) = (false, VecDeque::new(), 0);
+        Publisher { index, version, client_id, has_session, pending, last_id, window, has_long_queues, rng }
     }
 
     /// Publishes until the broker is killed, or all is told to leave.
@@ -141,13 +144,17 @@ impl Publisher {
             }
         };
         let rng = &mut self.rng;
+        let is_rare = self.has_long_queues && rng.u8(..3) == 0;
         let kind = match rng.u8(..20) {
+            _ if is_rare => Kind::Rare,
             0..10 => Kind::Plain,
             10..15 => Kind::Shared,
             15..19 => Kind::Retained,
             _ => Kind::Rare,
         };
         let length = match rng.u8(..100) {
+            0..50 if is_rare => rng.usize(..60_000),
+            _ if is_rare => rng.usize(..4000),
             _ if kind == Kind::Rare => rng.usize(..50),
             0..85 => rng.usize(..200),
             85..98 => rng.usize(..5000),

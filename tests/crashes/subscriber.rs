@@ -164,7 +164,7 @@ impl Subscriber {
     /// Comes, goes and counts until the broker is killed, or all is told to leave.
     pub fn run(&mut self, round: Round<'_>, tally: &Mutex<Tally>) {
         let mut before = None;
-        if self.habit == Habit::Absent && self.has_session && self.rng.u8(..6) != 0 {
+        if self.habit == Habit::Absent && self.has_session && self.rng.u8(..4) != 0 {
             while round.common.phase() == Phase::Load {
                 sleep(Duration::from_millis(2));
             }

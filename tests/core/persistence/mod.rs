@@ -5,6 +5,7 @@ mod crash;
 mod gone;
 mod homes;
 mod hook_state;
+mod moving_pages;
 mod pages;
 mod room;
 mod shared;

@@ -9,9 +9,10 @@ use moormq::codec::{
     SubscribeFilter, SubscriptionOptions, decode, split,
 };
 
-use moormq_perf_shared::under_test::Failure;
+use crate::under_test::Failure;
 
-const VERSION: ProtocolVersion = ProtocolVersion::V311;
+/// The version that it speaks.
+pub const VERSION: ProtocolVersion = ProtocolVersion::V311;
 const KEEP_ALIVE: u16 = 3600;
 /// As long as an answer may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -27,6 +28,7 @@ pub struct Client {
     out: Vec<u8>,
     packet_id: u16,
     in_flight: usize,
+    /// Whether the broker had a session for it.
     pub session_present: bool,
 }
 
@@ -82,6 +84,13 @@ impl Client {
         Ok(())
     }
 
+    /// Pings, and waits for the answer.
+    pub fn ping(&mut self) -> Result<(), Failure> {
+        Packet::Pingreq.encode(VERSION, &mut self.out);
+        self.flush()?;
+        self.next(PATIENCE, |packet| matches!(packet, Packet::Pingresp).then_some(()))
+    }
+
     /// Waits for a message, and gives its payload. It is not acknowledged.
     pub fn message(&mut self) -> Result<Vec<u8>, Failure> {
         self.next(PATIENCE, |packet| match packet {
@@ -100,6 +109,11 @@ impl Client {
             Err(error) => Err(error.into()),
             Ok(_) => Ok(false),
         }
+    }
+
+    /// Its connection, on which nothing is to come that it has not asked for.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
     }
 
     fn flush(&mut self) -> Result<(), Failure> {

@@ -15,8 +15,11 @@ const LOOKED_AT: u32 = 500;
 /// Makes so many; how long that took.
 pub fn make(address: SocketAddr, sessions: u32) -> Result<Duration, Failure> {
     in_parts(sessions, |of| {
-        of.into_iter()
-            .try_for_each(|session| Client::connect(address, &name(session), true)?.subscribe(&topic(session)))
+        of.into_iter().try_for_each(|session| {
+            let mut client = Client::connect(address, &name(session), true)?;
+            client.subscribe(&topic(session))?;
+            client.leave()
+        })
     })
 }
 

@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use moormq::codec::{
-    Connect, MAX_PACKET_SIZE, Packet, PacketId, ProtocolVersion, Publish, QoS, ReasonCode, Sender, Split, Subscribe,
-    SubscribeFilter, SubscriptionOptions, decode, split,
+    Connect, Disconnect, MAX_PACKET_SIZE, Packet, PacketId, ProtocolVersion, Publish, QoS, ReasonCode, Sender, Split,
+    Subscribe, SubscribeFilter, SubscriptionOptions, decode, split,
 };
 
 use crate::under_test::Failure;
@@ -54,6 +54,12 @@ impl Client {
         Subscribe::new(PacketId::MIN, &filters[..]).encode(VERSION, &mut self.out);
         self.flush()?;
         self.next(PATIENCE, |packet| matches!(packet, Packet::Suback(_)).then_some(()))
+    }
+
+    /// Ends the connection; a session that is kept stays.
+    pub fn leave(mut self) -> Result<(), Failure> {
+        Disconnect::new(ReasonCode::NormalDisconnection).encode(VERSION, &mut self.out);
+        self.flush()
     }
 
     /// Publishes at QoS 1, and waits while so many are not acknowledged.

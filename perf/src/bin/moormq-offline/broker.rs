@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use moormq_perf_shared::store::size_of;
@@ -16,6 +17,10 @@ use crate::args::{Args, Kind};
 /// How the folder and, in the folder, the store are called.
 const MEASUREMENT: &str = "moormq-offline";
 const STORE: &str = "store";
+
+/// It writes nothing any more if it wrote less than this within that time.
+const LITTLE: u64 = 1 << 20;
+const QUIET: Duration = Duration::from_secs(2);
 
 /// A running broker.
 pub struct Broker(UnderTest);
@@ -52,6 +57,19 @@ impl Broker {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.0.address()
+    }
+
+    /// Waits until it has the disk write nothing any more: journals are filled in advance.
+    pub fn settle(&self) -> Result<(), Failure> {
+        let mut before = self.usage()?.written;
+        loop {
+            thread::sleep(QUIET);
+            let written = self.usage()?.written;
+            if written - before < LITTLE {
+                return Ok(());
+            }
+            before = written;
+        }
     }
 
     /// What it has taken so far.

@@ -58,6 +58,7 @@ fn run(args: &Args) -> Result<(), Failure> {
             rounds.push(measure(args, *kind, &program)?);
         }
     }
+    pin(&cores(args))?;
     let page = report::page(args, &under_test::version(&program), &rounds);
     print!("{page}");
     if let Some(file) = &args.output {
@@ -68,10 +69,11 @@ fn run(args: &Args) -> Result<(), Failure> {
 
 fn measure(args: &Args, kind: Kind, program: &Path) -> Result<Round, Failure> {
     // The broker pins its shards itself; other threads of it, such as that of the archive, have all cores.
-    pin(&[&args.broker_cores[..], &[args.client_core]].concat())?;
+    pin(&cores(args))?;
     let broker = Broker::start(kind, args, program)?;
     let making = kept_sessions::make(broker.address(), args.sessions)?;
     eprintln!("  {} sessions were made in {:.1} s; messages ...", args.sessions, making.as_secs_f64());
+    broker.settle()?;
     pin(&[args.client_core])?;
     let pinger = args.pings.then(|| Pinger::start(broker.address(), args.client_core)).transpose()?;
     let load = load::publish_all(args, &broker)?;
@@ -85,4 +87,9 @@ fn measure(args: &Args, kind: Kind, program: &Path) -> Result<Round, Failure> {
         kept_sessions::check(broker.address(), args.sessions, args.each())?;
     }
     Ok(Round { kind, making, load, pings, rest, warnings: broker.warnings() })
+}
+
+/// All cores that are used.
+fn cores(args: &Args) -> Vec<usize> {
+    [&args.broker_cores[..], &[args.client_core]].concat()
 }

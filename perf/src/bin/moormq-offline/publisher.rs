@@ -14,6 +14,8 @@ use moormq_perf_shared::waiting_client::{Client, VERSION};
 
 /// Messages that are not acknowledged, at most: packet ids must not be used twice.
 const MOST_IN_FLIGHT: usize = 60_000;
+/// How often it publishes: all that has become due since, at once.
+const TICK: Duration = Duration::from_millis(1);
 /// When so many bytes are not sent, nothing more is added.
 const MOST_UNSENT: usize = 256 << 10;
 
@@ -65,7 +67,9 @@ impl Publisher {
         let Plan { began, interval, each, payload: bytes } = self.plan;
         let in_all = u64::from(each) * self.topics.len() as u64;
         while self.published < in_all && self.in_flight.len() < MOST_IN_FLIGHT && self.out.len() < MOST_UNSENT {
-            let due = began + Duration::from_nanos(interval.as_nanos() as u64 * self.published);
+            // What is due within a tick leaves together.
+            let after = (interval.as_nanos() as u64 * self.published).next_multiple_of(TICK.as_nanos() as u64);
+            let due = began + Duration::from_nanos(after);
             if due > now {
                 break;
             }

@@ -28,7 +28,17 @@ impl UnderTest {
     /// folder, and gives the configuration; `command` is the program, without arguments.
     pub fn start(
         measurement: &str,
+        command: Command,
+        configure: impl FnOnce(u16, &Path) -> Result<String, Failure>,
+    ) -> Result<Self, Failure> {
+        Self::start_with(measurement, command, "--config", configure)
+    }
+
+    /// The same with another broker, which has another flag for the file with its configuration.
+    pub fn start_with(
+        measurement: &str,
         mut command: Command,
+        flag: &str,
         configure: impl FnOnce(u16, &Path) -> Result<String, Failure>,
     ) -> Result<Self, Failure> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
@@ -37,7 +47,7 @@ impl UnderTest {
         let config = folder.join("moormq.toml");
         fs::write(&config, configure(port, &folder)?)?;
         let log = File::create(folder.join("log"))?;
-        command.arg("--config").arg(&config).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.arg(flag).arg(&config).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().map_err(|error| format!("{}: {error}", command.get_program().display()))?;
         let mut broker = UnderTest { child, folder, address: (Ipv4Addr::LOCALHOST, port).into() };
         let address = broker.address;

@@ -2,7 +2,7 @@
 
 use super::Persistence;
 use super::growth::Growth;
-use super::pages::{PageNews, PageOf};
+use super::pages::{PageNews, PageOf, Pages};
 use crate::archive::{Answer, Order};
 use crate::config::QueueType;
 use crate::records::{NewPage, PageBuilder, WallClock};
@@ -39,14 +39,14 @@ impl Persistence {
         self.setup.wall
     }
 
-    /// The next messages of a session's queue become a page. False if there are none that can. None of a session that leaves do: its new owner would
-    /// not hear that the page is persisted.
-    pub fn page_out<S>(&mut self, index: u32, session: &mut Session<S>, looks: usize) -> bool {
+    /// The next messages of a session's queue become a page, of so many bytes. None if there are none that can. None of a session that leaves do: its
+    /// new owner would not hear that the page is persisted.
+    pub fn page_out<S>(&mut self, index: u32, session: &mut Session<S>, looks: usize) -> Option<usize> {
         if MigrationState::leaves(session.migration.as_ref()) {
-            return false;
+            return None;
         }
         let records = self.recorded();
-        let (Some(number), Some(pages)) = (session.stored, &mut self.pages) else { return false };
+        let (Some(number), Some(pages)) = (session.stored, &mut self.pages) else { return None };
         let id = session.outbound.queue.pages_id().unwrap_or(number);
         let (mut page, largest) = (PageBuilder::new(id, pages.how().page_bytes), pages.largest());
         let (decisions, wall) = (&self.on_disk.decisions, self.setup.wall);
@@ -55,10 +55,11 @@ impl Persistence {
             let is_decided = message.message.decision().is_none_or(|decision| decisions.is_made(decision.number));
             is_decided && message.size() <= largest && page.push(message, wall)
         });
-        let (Some(first), Some(NewPage { value, summary, .. })) = (first, page.finish()) else { return false };
+        let (Some(first), Some(NewPage { value, summary, .. })) = (first, page.finish()) else { return None };
+        let bytes = value.len();
         pages.put(id, PageOf { session: (index, session.instance), first }, summary, value);
         pages.close(records, true);
-        true
+        Some(bytes)
     }
 
     /// The session of which what waits in memory is to become pages now, by its place in the table, however much room the journal has: so much
@@ -70,6 +71,12 @@ impl Persistence {
             self.moved_out_below = Some(0);
         }
         self.moved_out_below
+    }
+
+    /// Whether as much has come since queues are being moved as they are moved for.
+    pub fn falls_behind(&self) -> bool {
+        let is_full = |pages: &Pages| self.growth.bytes() >= pages.how().memory;
+        self.moved_out_below.is_some() && self.pages.as_ref().is_some_and(is_full)
     }
 
     /// Whether a session of which so many bytes wait in memory is one of those.

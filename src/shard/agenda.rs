@@ -198,9 +198,14 @@ impl<S> Agenda<S> {
 
     /// Has something go on in the next turn, once, however often this is said.
     pub fn next_turn(&mut self, put_off: PutOff) {
-        if !self.next.contains(&put_off) && !self.left.contains(&put_off) {
+        if !self.is_put_off(put_off) {
             self.next.push_back(put_off);
         }
+    }
+
+    /// Whether this goes on in this turn, or in the next one.
+    pub fn is_put_off(&self, put_off: PutOff) -> bool {
+        self.next.contains(&put_off) || self.left.contains(&put_off)
     }
 
     /// Collects the deadlines that have come by now, and what was left for this turn.

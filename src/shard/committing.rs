@@ -7,7 +7,7 @@ use super::machine::Shard;
 use super::message::ShardMessage;
 use super::page_answers;
 use super::recording;
-use super::rewriting::rewrite_some;
+use super::rewriting::{begin_to_rewrite, rewrite_some};
 use crate::archive;
 use crate::connection::PauseReason;
 use crate::hooks::Chain;
@@ -50,7 +50,7 @@ pub(super) fn journal_answered<C: Chain>(shard: &mut Shard<C>, answer: journal::
     if let Some(persistence) = &mut shard.pubsub.clients.persistence {
         persistence.done(answer);
         serve_uncrowded(&mut shard.pubsub.clients);
-        rewrite_some(&mut shard.pubsub);
+        begin_to_rewrite(&mut shard.pubsub);
     }
 }
 
@@ -58,7 +58,7 @@ pub(super) fn journal_answered<C: Chain>(shard: &mut Shard<C>, answer: journal::
 pub(super) fn archive_answered<C: Chain>(shard: &mut Shard<C>, answer: archive::Answer) {
     page_answers::archive_answered(shard, answer);
     serve_uncrowded(&mut shard.pubsub.clients);
-    rewrite_some(&mut shard.pubsub);
+    begin_to_rewrite(&mut shard.pubsub);
 }
 
 /// All that follows from an input has been done: what it has brought to the disk is told.

@@ -48,7 +48,8 @@ fn persisted<C: Chain>(pubsub: &mut PubSub<C>, page: PageOf) {
     clients.agenda.turn.did(turn::LEFTOVER);
     if let Some((session, has_ended)) = session_of(clients, page) {
         let order = order_of(session, has_ended);
-        session.outbound.queue.paged_mut().persisted(page.first, order);
+        let messages = session.outbound.queue.paged_mut().persisted(page.first, order);
+        clients.agenda.turn.did(turn::LEFTOVER * messages as u32);
         if !has_ended {
             queue_moved(clients, page.session.0);
         }

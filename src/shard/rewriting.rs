@@ -4,7 +4,7 @@ use super::agenda::PutOff;
 use super::clients::Clients;
 use super::pubsub::PubSub;
 use super::recording::{self, is_stored};
-use super::turn;
+use super::turn::{self, Turn};
 use crate::hooks::Chain;
 use crate::numbers::DecisionNumber;
 use crate::persistence::{Adoption, Cursor, SessionCursor};
@@ -14,20 +14,41 @@ use crate::session::{Look, Walk};
 const LOOKS: usize = 256;
 /// So many places of a queue are looked at for a page.
 const PLACES: usize = 4096;
-/// The work that a page is.
+/// The work that a page is, but for its bytes.
 const PAGE: u32 = 64;
+/// The work that follows when something is on disk, at most: very many answers may come in a turn, and the next one goes on.
+const BEGINNING: u32 = 1024;
+/// The work of moving queues to the archive in a portion: nobody waits for it, unless it falls behind.
+const MOVING: u32 = 4096;
 
-/// Writes a portion of what is stored again, if the journal needs that, and moves queues to the archive if too much is in memory.
+/// Something is on disk, so that there may be room: begins with what is to be written again, or moved, unless the next turn goes on with that in any case.
+pub(super) fn begin_to_rewrite<C: Chain>(pubsub: &mut PubSub<C>) {
+    if !pubsub.clients.agenda.is_put_off(PutOff::Rewriting) {
+        rewrite(pubsub, BEGINNING);
+    }
+}
+
+/// Writes a portion of what is stored again, if the journal needs that, and moves queues to the archive if too much is in memory: as much as fits into
+/// the share.
 pub(super) fn rewrite_some<C: Chain>(pubsub: &mut PubSub<C>) {
+    rewrite(pubsub, u32::MAX);
+}
+
+/// So much of it, in units of work, and no more than fits into the share.
+fn rewrite<C: Chain>(pubsub: &mut PubSub<C>, most: u32) {
+    let done = pubsub.clients.agenda.turn.done();
+    let may_go_on = |turn: &Turn, most: u32| !turn.is_share_over() && turn.done() < done.saturating_add(most);
+    let falls_behind = pubsub.clients.persistence.as_ref().is_some_and(|persistence| persistence.falls_behind());
+    let most_moved = if falls_behind { most } else { most.min(MOVING) };
     let mut looks = 0;
     while looks < LOOKS
-        && !pubsub.clients.agenda.turn.is_share_over()
+        && may_go_on(&pubsub.clients.agenda.turn, most_moved)
         && let Some(index) = pubsub.clients.persistence.as_mut().and_then(|persistence| persistence.next_to_move_out())
     {
         looks += 1;
         move_out(&mut pubsub.clients, index);
     }
-    while looks < LOOKS && !pubsub.clients.agenda.turn.is_share_over() {
+    while looks < LOOKS && may_go_on(&pubsub.clients.agenda.turn, most) {
         let next = pubsub.clients.persistence.as_mut().and_then(|persistence| persistence.next_to_rewrite());
         let Some(cursor) = next else { return };
         looks += 1;
@@ -59,7 +80,8 @@ fn move_out<C: Chain>(clients: &mut Clients<C>, index: u32) {
     {
         persistence.let_go_emptied(session);
         agenda.turn.did(PAGE);
-        if persistence.page_out(index, session, PLACES) {
+        if let Some(bytes) = persistence.page_out(index, session, PLACES) {
+            agenda.turn.did(turn::paged(bytes));
             return persistence.moved_out(Some(index));
         }
     }
@@ -219,8 +241,9 @@ fn rewrite_rest<C: Chain>(clients: &mut Clients<C>, mut cursor: Box<SessionCurso
     }
     if cursor.is_paged_out {
         persistence.let_go_emptied(session);
-        agenda.turn.did(PAGE);
-        cursor.is_paged_out = persistence.page_out(index, session, PLACES);
+        let page = persistence.page_out(index, session, PLACES);
+        agenda.turn.did(PAGE + turn::paged(page.unwrap_or(0)));
+        cursor.is_paged_out = page.is_some();
         return Cursor::RestOf(cursor);
     }
     // What has a new number counts as soon as it is whole, whatever becomes of pages that are under way.

@@ -72,6 +72,12 @@ pub(super) fn output(bytes: usize) -> u32 {
     (bytes >> 7) as u32
 }
 
+/// So many bytes of messages that have waited become a page of the archive: they are copied, and go when that is persisted.
+#[inline]
+pub(super) fn paged(bytes: usize) -> u32 {
+    (bytes >> 6) as u32
+}
+
 /// How much is done in a turn, in units of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TurnLimits {

@@ -93,15 +93,15 @@ impl Waiting {
         first
     }
 
-    /// A page that messages have become is persisted: they are in the archive alone from here on.
-    pub fn persisted(&mut self, first: Key, order: QueueType) {
-        let Some(pages) = &mut self.pages else { return };
+    /// A page that messages have become is persisted: they are in the archive alone from here on. How many these are.
+    pub fn persisted(&mut self, first: Key, order: QueueType) -> usize {
+        let Some(pages) = &mut self.pages else { return 0 };
         if order == QueueType::Lifo {
             // They are behind what was read, and go before it.
             pages.unload();
         }
-        let Some(keys) = pages.persisted(first) else { return };
-        let (mut left, mut walk) = (keys.len(), std::mem::take(&mut self.persisted));
+        let Some(keys) = pages.persisted(first) else { return 0 };
+        let (messages, mut left, mut walk) = (keys.len(), keys.len(), std::mem::take(&mut self.persisted));
         while left > 0
             && let Some(at) = self.come_to(&mut walk)
         {
@@ -114,6 +114,7 @@ impl Waiting {
         debug_assert_eq!(left, 0, "what is not in the queue any more is gone");
         self.persisted = walk;
         self.count();
+        messages
     }
 
     /// The page that is to be read now, by its first key: from here on it is being read.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use moormq::archive::{Archive, ArchiveKey, Change, Found, MemoryArchive, Span};
 use moormq::client::DropReason;
-use moormq::codec::{AckKind::*, QoS};
+use moormq::codec::{AckKind::*, Packet, QoS};
 use moormq::config::{Config, QueueType};
 use moormq::hooks::{Chain, DroppedMessage, Hook, NoHooks, Notice};
 use moormq::memory::{MemoryHeld, MemoryKind};
@@ -15,10 +15,11 @@ use moormq::records::read_summary;
 use moormq::session::{Key, StoreNumber};
 
 use super::{kept, last, passing};
-use crate::client::{Client, ConnectOptions, V5, acked, id_owned_by};
+use crate::client::{Client, ConnectOptions, V5, acked, id_owned_by, publish};
 use crate::migrating::move_slot;
 use crate::received::Got;
 use crate::stores::{Last, Stores, with_stores};
+use crate::turns::{begin_turn, bytes};
 use crate::world::{World, config};
 
 /// The archive of a world.
@@ -121,6 +122,38 @@ fn memory_does_not_grow_with_what_waits() {
         let mut absent = kept(&mut world, shards - 1, "absent");
         let got: Vec<_> = absent.drained(&mut world).iter().map(|text| number(text)).collect();
         assert_eq!(got, (0..2 * FEW).collect::<Vec<_>>(), "on {shards} shards");
+    }
+}
+
+/// When very many queues are moved out of memory, that is done in portions: nobody waits until all are.
+#[test]
+fn queues_are_moved_out_of_memory_in_portions() {
+    const SESSIONS: usize = 60;
+    let stores = Stores::default().gathering(1, SESSIONS * 20_000);
+    let mut world = with_stores(World::new(1, config(|_| ()), || NoHooks), stores);
+    for session in 0..SESSIONS {
+        let mut absent = kept(&mut world, 0, &format!("absent-{session}-"));
+        absent.subscribed(&mut world, &format!("t/{session}"), QoS::AtLeastOnce);
+        world.hang_up(absent.socket);
+    }
+    let mut publisher = passing(&mut world);
+    for session in 1..SESSIONS {
+        publisher.publish(&mut world, &format!("t/{session}"), &text(session), QoS::AtLeastOnce, 1);
+        assert_eq!(publisher.received(&mut world).len(), 1);
+    }
+    assert_eq!(world.stores().pages(), 0, "so much may be in memory");
+    let text = text(0);
+    let last = bytes(publisher.version, &[Packet::Publish(publish("t/0", &text, QoS::AtLeastOnce, 1))]);
+    world.send_quietly(publisher.socket, &last);
+    let (mut pages, mut turns) = (0, 0);
+    while pages < SESSIONS {
+        begin_turn(&mut world);
+        world.catch_up();
+        while world.carry_out_outputs() | world.work_at_the_archive() {}
+        let more = world.stores().pages() - pages;
+        assert!(more <= SESSIONS / 3, "{more} pages in turn {turns}");
+        (pages, turns) = (pages + more, turns + 1);
+        assert!(turns < 10 * SESSIONS, "{pages} pages in {turns} turns");
     }
 }
 

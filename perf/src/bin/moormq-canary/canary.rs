@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -11,10 +10,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use moormq::codec::{Packet, QoS};
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::{Pid, gettid};
 
 use crate::client::{self, Client, User};
+use moormq_perf_shared::scheduling::{go_first, pin};
 use moormq_perf_shared::under_test::Failure;
 
 /// So many pairs publish to one another where there are several shards: some of them are on different ones.
@@ -148,21 +146,6 @@ fn on_schedule(
         }
         Ok(())
     })
-}
-
-/// Pins the calling thread, and all that it starts from now on, to these cores.
-pub fn pin(cores: &[usize]) -> Result<(), Failure> {
-    let mut set = CpuSet::new();
-    cores.iter().try_for_each(|core| set.set(*core))?;
-    Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
-}
-
-/// Lets the calling thread go before all others on its core, if the user may ask for it: the clients that ask for a lot are there, too.
-fn go_first() {
-    let mut chrt = Command::new("chrt");
-    chrt.args(["--fifo", "--pid", "10"]).arg(gettid().to_string()).stdout(Stdio::null()).stderr(Stdio::null());
-    // Without it the figures have the noise of the machine in them, which is measured.
-    let _ = chrt.status();
 }
 
 /// How long all threads of a process together were ready to run and had to wait for their core, so far.

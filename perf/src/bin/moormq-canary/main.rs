@@ -30,6 +30,7 @@ use args::Args;
 use broker::Broker;
 use canary::Canary;
 use cases::{CASES, Case};
+use moormq_perf_shared::scheduling::pin;
 use moormq_perf_shared::under_test::{self, Failure};
 use report::Figures;
 use scene::Scene;
@@ -93,9 +94,9 @@ fn run(args: &Args) -> Result<(), Failure> {
 
 fn measure(args: &Args, program: &Path, case: &Case, most_clients: u64) -> Result<Vec<Figures>, Failure> {
     // The broker pins its shards itself; other threads of it, such as those that check passwords, have all cores.
-    canary::pin(&[&args.broker_cores[..], &[args.client_core]].concat())?;
+    pin(&[&args.broker_cores[..], &[args.client_core]].concat())?;
     let broker = Broker::start(program, &args.broker_cores, case.logins, case.settings)?;
-    canary::pin(&[args.client_core])?;
+    pin(&[args.client_core])?;
     let user = case.logins.then_some(broker::USER);
     let canary = Canary::start(broker.address(), user, &args.broker_cores, args.client_core)?;
     std::thread::sleep(REST);

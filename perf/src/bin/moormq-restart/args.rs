@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
+use moormq_perf_shared::store::StoreSettings;
 
 /// Measures how soon a broker that was killed is there again.
 #[derive(Parser)]
@@ -23,15 +24,8 @@ pub struct Args {
     /// Shards of the broker
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub shards: u32,
-    /// Files of the journal of each shard, instead of the broker's default
-    #[arg(long, value_parser = clap::value_parser!(u32).range(3..=4096))]
-    pub segments: Option<u32>,
-    /// The length of each of them, as `storage.segment_size`, instead of the broker's default
-    #[arg(long, value_name = "SIZE")]
-    pub segment_size: Option<String>,
-    /// How much waits in memory before queues are moved to the archive, as `storage.archive.gather`, instead of the broker's default
-    #[arg(long, value_name = "SIZE")]
-    pub gather: Option<String>,
+    #[command(flatten)]
+    pub store: StoreSettings,
     /// How often it is killed and started again
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,

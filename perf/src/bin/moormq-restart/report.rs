@@ -12,7 +12,7 @@ pub fn page(args: &Args, version: &str, outcome: &Outcome) -> String {
     let Outcome { making, filling, before, stored, restarts } = outcome;
     let mib = |kib: u64| kib as f64 / 1024.0;
     let mut page = format!(
-        "# Started again\n\n{}\n\n{} sessions with a subscription each and {} messages of {} bytes waiting, {} shards with {} files of {}, durability \
+        "# Started again\n\n{}\n\n{} sessions with a subscription each and {} messages of {} bytes waiting, {} shards with {}, durability \
          fsynced. Making the sessions took {:.1} s, filling them {:.1} s; the broker had {:.0} MiB resident then, and the store takes {:.0} MiB. It was killed \
          with SIGKILL and started again, {} times. Times are from its start on.\n\n\
          | CONNACK, ms | first message, ms | resident then, MiB | most resident, MiB |\n|---:|---:|---:|---:|\n",
@@ -21,8 +21,7 @@ pub fn page(args: &Args, version: &str, outcome: &Outcome) -> String {
         args.messages,
         args.payload,
         args.shards,
-        args.segments.map_or("the default number of".to_owned(), |segments| segments.to_string()),
-        args.segment_size.as_deref().unwrap_or("the default size"),
+        args.store.journals(),
         making.as_secs_f64(),
         filling.as_secs_f64(),
         mib(*before),

@@ -5,13 +5,14 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use moormq::codec::{
-    Connect, MAX_PACKET_SIZE, Packet, PacketId, ProtocolVersion, Publish, QoS, ReasonCode, Sender, Split, Subscribe,
-    SubscribeFilter, SubscriptionOptions, decode, split,
+    Connect, Disconnect, MAX_PACKET_SIZE, Packet, PacketId, ProtocolVersion, Publish, QoS, ReasonCode, Sender, Split,
+    Subscribe, SubscribeFilter, SubscriptionOptions, decode, split,
 };
 
-use moormq_perf_shared::under_test::Failure;
+use crate::under_test::Failure;
 
-const VERSION: ProtocolVersion = ProtocolVersion::V311;
+/// The version that it speaks.
+pub const VERSION: ProtocolVersion = ProtocolVersion::V311;
 const KEEP_ALIVE: u16 = 3600;
 /// As long as an answer may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -27,6 +28,7 @@ pub struct Client {
     out: Vec<u8>,
     packet_id: u16,
     in_flight: usize,
+    /// Whether the broker had a session for it.
     pub session_present: bool,
 }
 
@@ -52,6 +54,12 @@ impl Client {
         Subscribe::new(PacketId::MIN, &filters[..]).encode(VERSION, &mut self.out);
         self.flush()?;
         self.next(PATIENCE, |packet| matches!(packet, Packet::Suback(_)).then_some(()))
+    }
+
+    /// Ends the connection; a session that is kept stays.
+    pub fn leave(mut self) -> Result<(), Failure> {
+        Disconnect::new(ReasonCode::NormalDisconnection).encode(VERSION, &mut self.out);
+        self.flush()
     }
 
     /// Publishes at QoS 1, and waits while so many are not acknowledged.
@@ -82,6 +90,13 @@ impl Client {
         Ok(())
     }
 
+    /// Pings, and waits for the answer.
+    pub fn ping(&mut self) -> Result<(), Failure> {
+        Packet::Pingreq.encode(VERSION, &mut self.out);
+        self.flush()?;
+        self.next(PATIENCE, |packet| matches!(packet, Packet::Pingresp).then_some(()))
+    }
+
     /// Waits for a message, and gives its payload. It is not acknowledged.
     pub fn message(&mut self) -> Result<Vec<u8>, Failure> {
         self.next(PATIENCE, |packet| match packet {
@@ -100,6 +115,11 @@ impl Client {
             Err(error) => Err(error.into()),
             Ok(_) => Ok(false),
         }
+    }
+
+    /// Its connection, on which nothing is to come that it has not asked for.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
     }
 
     fn flush(&mut self) -> Result<(), Failure> {

@@ -120,7 +120,9 @@ pub struct Broker {
 impl Broker {
     /// One of as many shards as the setup says. With a store, [`restore`](Self::restore) has to follow.
     pub fn new(setup: &Setup) -> Self {
-        let disks = setup.is_stored().then(|| Box::new(Disks::new(setup.journal(), setup.paging())));
+        let disks = setup
+            .is_stored()
+            .then(|| Box::new(Disks::new(setup.journal(), setup.paging(), setup.loses_what_is_not_synced())));
         let trace = Trace::default();
         trace.open().setup = Some(*setup);
         Broker::start(setup, setup.shards, trace, (0, disks))

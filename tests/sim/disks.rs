@@ -56,12 +56,14 @@ pub struct Disks {
     /// What the archive has answered, and shards have not heard.
     answers: VecDeque<(usize, archive::Answer)>,
     has_archive_failed: bool,
+    /// Whether a sync that fails loses what it was for. If not, the cache has it still, and the next start syncs it.
+    forgets_after_failure: bool,
     /// The time, for journals.
     clock: Rc<Cell<Duration>>,
 }
 
 impl Disks {
-    pub fn new(settings: Settings, paging: Option<Paging>) -> Self {
+    pub fn new(settings: Settings, paging: Option<Paging>, forgets_after_failure: bool) -> Self {
         let archive = paging.map(|paging| (Desk::new(MemoryArchive::new(), 0), paging));
         Disks {
             store: Store::with_archive(archive),
@@ -69,6 +71,7 @@ impl Disks {
             states: Vec::new(),
             answers: VecDeque::new(),
             has_archive_failed: false,
+            forgets_after_failure,
             clock: Rc::default(),
         }
     }
@@ -185,7 +188,9 @@ impl Disks {
         let (state, disk) = (&mut self.states[shard], self.store.disk(shard));
         if std::mem::take(&mut state.fails) {
             state.has_failed = true;
-            disk.fail_sync(file, random);
+            if self.forgets_after_failure {
+                disk.fail_sync(file, random);
+            }
             return Answer::Synced(Err(io::Error::other("a bad block")));
         }
         disk.sync(file);

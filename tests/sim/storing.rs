@@ -71,7 +71,12 @@ impl Setup {
 
     /// Whether the power may be lost: what is not synced then is.
     pub fn may_lose_power(&self) -> bool {
-        self.journal().sync != Sync::Never && self.choose(8, [0, 0, 1, 2]) < 2
+        self.journal().sync != Sync::Never && self.loses_what_is_not_synced()
+    }
+
+    /// Whether what is not synced may be lost, with the power or since a sync has failed: nothing of it is of class `flushed`.
+    pub fn loses_what_is_not_synced(&self) -> bool {
+        self.choose(8, [0, 0, 1, 2]) < 2
     }
 
     /// How many of the things that could be done for a disk are left for later, in 16.

@@ -1,5 +1,6 @@
 //! Reading the journals of a store at the same time, each by itself.
 
+use std::collections::HashMap;
 use std::collections::btree_map::Entry;
 
 use super::home::Home;
@@ -43,8 +44,8 @@ impl Image {
     /// Takes in what the parts say, which are those of shards 0, 1 and so on, and have been read. `is_bad` is told the records that could not be, by shard.
     ///
     /// False if that may not be the same as if all journals [had been read in turn](Image::read): one has something that belongs into another, since there were
-    /// more or fewer shards before, or slots have moved. Then nothing was taken in, and they are to be read in turn.
-    pub fn put_together(&mut self, parts: Vec<Part>, mut is_bad: impl FnMut(usize, BadRecord)) -> bool {
+    /// more or fewer shards before, or slots have moved; or two have the same number. Then nothing was taken in, and they are to be read in turn.
+    pub fn put_together(&mut self, mut parts: Vec<Part>, mut is_bad: impl FnMut(usize, BadRecord)) -> bool {
         let names_others = |part: &Part| {
             let mut others = parts.iter().filter(|other| !std::ptr::eq(*other, part));
             others.any(|other| part.image.strangers.iter().any(|number| other.image.sessions.contains_key(number)))
@@ -52,6 +53,13 @@ impl Image {
         if parts.iter().any(|part| !part.is_apart() || names_others(part)) {
             return false;
         }
+        let count = parts.iter().map(|part| part.image.sessions.len()).sum();
+        let mut sessions = HashMap::with_capacity_and_hasher(count, self.sessions.hasher().clone());
+        parts.iter_mut().for_each(|part| sessions.extend(part.image.sessions.drain()));
+        if sessions.len() < count {
+            return false;
+        }
+        self.sessions = sessions;
         for (shard, part) in parts.into_iter().enumerate() {
             part.bad.into_iter().for_each(|error| is_bad(shard, error));
             self.take_in(part.image);
@@ -62,8 +70,8 @@ impl Image {
         true
     }
 
+    /// All but its sessions.
     fn take_in(&mut self, part: Image) {
-        self.sessions.extend(part.sessions);
         self.replaced.extend(part.replaced);
         self.displaced.extend(part.displaced);
         self.last_decision = self.last_decision.max(part.last_decision);
@@ -224,6 +232,8 @@ mod tests {
         assert!(!is_apart(&[home.clone(), retained(topic(1, &NAMES))], &[]));
         let cleared = Record::Cleared { mountpoint: "", topic: TopicName::trusted(topic(0, &NAMES)) };
         assert!(!is_apart(only_home, &[cleared]));
+        // Nobody gives a number twice, but nobody believes what is on a disk.
+        assert!(!is_apart(only_home, &[session(one, client(1, &NAMES))]));
         // The number is known in one journal, and the other one says something of it.
         assert!(!is_apart(only_home, &[Record::Ended(one)]));
         assert!(!is_apart(only_home, &[Record::Removed(one, Key::new(3))]));

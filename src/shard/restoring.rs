@@ -25,7 +25,7 @@ impl<C: Chain> Shard<C> {
             clients.statistics.counters.hook_states_restored += u64::from(states.restored);
             clients.statistics.counters.hook_states_anew += u64::from(states.anew);
         }
-        clients.agenda.skip_numbers(session.client.session_number + 1);
+        clients.agenda.skip_numbers(session.client.session_number.saturating_add(1));
         clients.setup.quotas.sessions.take_anyway(clients.setup.id);
         let mountpoint = pubsub.routing.mountpoint(&session.client.subscriber.mountpoint);
         let subscriptions = session.subscriptions.all().entries;

@@ -16,6 +16,7 @@ use super::error::StorageError;
 use super::names::{JournalFile, Listing};
 use super::store_file::{LONGEST, STORE_VERSION, StoreFacts, Unreadable};
 use crate::journal::{Floor, StoreId, Sync};
+use crate::numbers::StoreNumber;
 
 pub(super) const STORE: &str = "store";
 const NEW_STORE: &str = "store.new";
@@ -41,6 +42,9 @@ pub struct StoreDirectory {
     notes: Vec<String>,
     lock: Arc<File>,
 }
+
+/// Sessions have the number of the boot in theirs.
+const OPENED_TOO_OFTEN: &str = "says that it was opened 16,777,215 times, and no broker can count further: move the directory away, and begin with nothing";
 
 /// What a directory is, by the names in it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -139,9 +143,11 @@ impl StoreDirectory {
     ///
     /// # Errors
     ///
-    /// It cannot be written down.
+    /// It cannot be written down; or it was opened [as often as can be counted](StoreNumber::LAST_BOOT).
     pub fn begin_boot(&mut self) -> Result<u32, StorageError> {
-        let facts = StoreFacts { boots: self.facts.boots + 1, ..self.facts.clone() };
+        let boots = self.facts.boots.checked_add(1).filter(|boot| *boot <= StoreNumber::LAST_BOOT);
+        let boots = boots.ok_or_else(|| StorageError::new(&self.path, OPENED_TOO_OFTEN))?;
+        let facts = StoreFacts { boots, ..self.facts.clone() };
         write_facts(&self.path, &facts)?;
         self.facts = facts;
         Ok(self.facts.boots)
@@ -488,6 +494,22 @@ mod tests {
         fs::create_dir(path.join(JOURNAL)).expect("it can be made");
         assert!(opened(path).is_new());
         assert_eq!((mode(path), names(path)), (0o700, [JOURNAL, LOCK, STORE].map(String::from).to_vec()));
+    }
+
+    /// A number that is wrong with a right checksum: the next one would be no boot at all.
+    #[test]
+    fn a_store_that_was_opened_as_often_as_can_be_counted_is_not_opened_again() {
+        let parent = temporary();
+        let path = parent.path();
+        let mut store = opened(path);
+        for boots in [StoreNumber::LAST_BOOT - 1, StoreNumber::LAST_BOOT, u32::MAX] {
+            store.facts.boots = boots;
+            let begun = store.begin_boot();
+            assert_eq!(begun.as_ref().ok(), (boots < StoreNumber::LAST_BOOT).then_some(&StoreNumber::LAST_BOOT));
+            assert!(
+                begun.is_ok() || begun.is_err_and(|error| error.to_string().contains("no broker can count further"))
+            );
+        }
     }
 
     #[test]

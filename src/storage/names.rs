@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::journal::FileId;
+use crate::sharding::MAX_SHARDS;
 
 /// How many names of files that are no segments are listed, of each kind.
 pub const MOST_LISTED: usize = 100;
@@ -14,7 +15,7 @@ pub const MOST_LISTED: usize = 100;
 /// What is behind the name of a file that was set aside.
 const SET_ASIDE: &str = ".bad";
 
-/// A segment file. Its name is shown: four digits of the shard and eight of the file, or more.
+/// A segment file. Its name is shown: four digits of the shard, and eight of the file, or more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct JournalFile {
     /// The shard whose journal it belongs to.
@@ -30,12 +31,13 @@ impl fmt::Display for JournalFile {
 }
 
 impl JournalFile {
-    /// The file of that name. None if no file is called so.
+    /// The file of that name. None if no file is called so: there are [no more shards](MAX_SHARDS), and who reads a store reads the journals of all up to
+    /// the last one that has files.
     pub fn parse(name: &str) -> Option<Self> {
         let (shard, file) = name.split_once('-')?;
         let parsed = JournalFile { shard: shard.parse().ok()?, file: FileId(file.parse().ok()?) };
         // No second name for it: `+1`, or other zeros.
-        (parsed.to_string() == name).then_some(parsed)
+        ((parsed.shard as usize) < MAX_SHARDS && parsed.to_string() == name).then_some(parsed)
     }
 
     pub(super) fn path(&self, directory: &Path) -> PathBuf {
@@ -112,14 +114,24 @@ mod tests {
 
     #[test]
     fn a_file_has_one_name() {
-        for (shard, file) in [(0, 0), (3, 42), (9999, 99_999_999), (10_000, 100_000_000), (u32::MAX, u32::MAX)] {
+        for (shard, file) in [(0, 0), (3, 42), (254, 99_999_999), (255, 100_000_000), (255, u32::MAX)] {
             let file = JournalFile { shard, file: FileId(file) };
             assert_eq!(JournalFile::parse(&file.to_string()), Some(file));
             let mut names = file.set_aside_names();
             assert!(names.by_ref().take(3).all(|name| is_set_aside(&name) && JournalFile::parse(&name).is_none()));
         }
         assert_eq!(JournalFile { shard: 3, file: FileId(42) }.to_string(), "0003-00000042");
-        for name in ["", "0000", "0-0", "0000-0000000", "+000-00000001", "0000-000000001", "0000-0000000x", "a-b"] {
+        for name in [
+            "",
+            "0000",
+            "0-0",
+            "0000-0000000",
+            "+000-00000001",
+            "0000-000000001",
+            "0000-0000000x",
+            "a-b",
+            "0256-00000000",
+        ] {
             assert_eq!(JournalFile::parse(name), None, "{name}");
         }
         for name in
@@ -138,14 +150,16 @@ mod tests {
             fs::write(at(name), "").expect("it can be written");
         }
         fs::create_dir(at("0001-00000001")).expect("it can be made");
+        // A shard that there cannot be: a broker that has read the journals of all up to it would have no memory left, and no thread.
+        fs::write(at("4294967295-00000000"), "").expect("it can be written");
         let listing = Listing::of(directory.path()).expect("it can be listed");
         assert_eq!(listing.journals, [(0, vec![FileId(0)]), (2, vec![FileId(9), FileId(10)])].into());
         assert_eq!(listing.set_aside, ["0000-00000000.bad", "0000-00000000.bad.2"]);
-        assert_eq!(listing.strange, ["0001-00000001", "x"]);
+        assert_eq!(listing.strange, ["0001-00000001", "4294967295-00000000", "x"]);
         for number in 0..MOST_LISTED {
             fs::write(at(&format!("y{number}")), "").expect("it can be written");
         }
         let listing = Listing::of(directory.path()).expect("it can be listed");
-        assert_eq!((listing.strange.len(), listing.further), (MOST_LISTED, 2));
+        assert_eq!((listing.strange.len(), listing.further), (MOST_LISTED, 3));
     }
 }

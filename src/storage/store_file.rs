@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 use crc32c::crc32c;
 
 use crate::journal::{BLOCK, Floor, StoreId};
+use crate::sharding::MAX_SHARDS;
 
 /// The version of the file `store` that is written, and the only one that is read.
 pub const STORE_VERSION: u32 = 1;
@@ -135,12 +136,16 @@ fn decode_copy(bytes: &[u8]) -> Result<StoreFacts, Unreadable> {
         let shard = floor.first_chunk().map_or(0, |shard| u32::from_le_bytes(*shard));
         (shard, Floor { generation: long(8), number: long(16) })
     });
+    let floors: BTreeMap<u32, Floor> = floors.collect();
+    if floors.keys().any(|shard| *shard as usize >= MAX_SHARDS) {
+        return Err(Unreadable::Damaged);
+    }
     let id = *copy[24..].first_chunk().ok_or(Unreadable::Damaged)?;
     let (slot_seed, made) = (long(40).ok_or(Unreadable::Damaged)?, long(48).ok_or(Unreadable::Damaged)?);
     let boots = word(56).ok_or(Unreadable::Damaged)?;
     let first_boot = word(60).ok_or(Unreadable::Damaged)?;
     let has_archive = copy[HAS_ARCHIVE] != 0;
-    Ok(StoreFacts { id: StoreId(id), slot_seed, made, boots, first_boot, has_archive, floors: floors.collect() })
+    Ok(StoreFacts { id: StoreId(id), slot_seed, made, boots, first_boot, has_archive, floors })
 }
 
 #[cfg(test)]
@@ -162,7 +167,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again_however_many_shards_there_are() {
-        for shards in [0, 1, 4, 167, 168, 169, 500] {
+        for shards in [0, 1, 4, 167, 168, 169, MAX_SHARDS as u32] {
             let bytes = facts(shards).encode();
             assert!(bytes.len().is_multiple_of(2 * BLOCK) && (bytes.len() as u64) < LONGEST);
             assert_eq!(StoreFacts::decode(&bytes), Ok((facts(shards), true)));
@@ -196,6 +201,8 @@ mod tests {
         assert_eq!(with(16, 0), Err(Unreadable::Damaged), "a length that is too short");
         assert_eq!(StoreFacts::decode(&bytes[..50]), Err(Unreadable::Damaged));
         assert_eq!(StoreFacts::decode(&[]), Err(Unreadable::Foreign));
+        let beyond = facts(MAX_SHARDS as u32 + 1).encode();
+        assert_eq!(StoreFacts::decode(&beyond), Err(Unreadable::Damaged), "a shard that there cannot be");
         assert!(
             (0..bytes.len())
                 .all(|length| StoreFacts::decode(&bytes[..length]).is_ok() == (length >= FIXED + 3 * FLOOR))

@@ -90,11 +90,21 @@ impl Client {
         Ok(())
     }
 
-    /// Pings, and waits for the answer.
-    pub fn ping(&mut self) -> Result<(), Failure> {
+    /// Sends PINGREQ.
+    pub fn ask_for_pong(&mut self) -> Result<(), Failure> {
         Packet::Pingreq.encode(VERSION, &mut self.out);
-        self.flush()?;
+        self.flush()
+    }
+
+    /// Waits for PINGRESP.
+    pub fn pong(&mut self) -> Result<(), Failure> {
         self.next(PATIENCE, |packet| matches!(packet, Packet::Pingresp).then_some(()))
+    }
+
+    /// Another one on the same connection: one writes while the other one reads.
+    pub fn other_half(&self) -> Result<Client, Failure> {
+        let (received, out) = (Vec::new(), Vec::new());
+        Ok(Client { stream: self.stream.try_clone()?, received, out, ..*self })
     }
 
     /// Waits for a message, and gives its payload. It is not acknowledged.

@@ -128,7 +128,7 @@ fn memory_does_not_grow_with_what_waits() {
 /// When very many queues are moved out of memory, that is done in portions: nobody waits until all are.
 #[test]
 fn queues_are_moved_out_of_memory_in_portions() {
-    const SESSIONS: usize = 60;
+    const SESSIONS: usize = 24;
     let stores = Stores::default().gathering(1, SESSIONS * 20_000);
     let mut world = with_stores(World::new(1, config(|_| ()), || NoHooks), stores);
     for session in 0..SESSIONS {
@@ -151,7 +151,7 @@ fn queues_are_moved_out_of_memory_in_portions() {
         world.catch_up();
         while world.carry_out_outputs() | world.work_at_the_archive() {}
         let more = world.stores().pages() - pages;
-        assert!(more <= SESSIONS / 3, "{more} pages in turn {turns}");
+        assert!(more <= SESSIONS / 2, "{more} pages in turn {turns}");
         (pages, turns) = (pages + more, turns + 1);
         assert!(turns < 10 * SESSIONS, "{pages} pages in {turns} turns");
     }

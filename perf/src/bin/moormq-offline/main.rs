@@ -55,7 +55,10 @@ fn run(args: &Args) -> Result<(), Failure> {
     for number in 1..=args.rounds {
         for kind in &args.brokers {
             eprintln!("{}, round {number} of {} ...", kind.name(), args.rounds);
-            rounds.push(measure(args, *kind, &program)?);
+            let round = measure(args, *kind, &program)?;
+            // A measurement takes long, and may be ended.
+            eprintln!("{}", report::figures(args, &round));
+            rounds.push(round);
         }
     }
     pin(&cores(args))?;

@@ -56,6 +56,12 @@ pub fn page(args: &Args, version: &str, rounds: &[Round]) -> String {
     page
 }
 
+/// The most important lines of a round, while others are to come.
+pub fn figures(args: &Args, round: &Round) -> String {
+    let pings = round.pings.as_ref().map(|pings| ping_line(round.kind, pings));
+    line(args, round) + &pings.unwrap_or_default()
+}
+
 fn line(args: &Args, round: &Round) -> String {
     let Outcome { before, marks, times } = &round.load;
     let Some((messages, end)) = marks.last() else { return String::new() };
@@ -113,21 +119,8 @@ fn pings(rounds: &[Round]) -> String {
                     | broker | pings | p50 | p99 | p99.9 | p99.99 | most | woke up late: p99.9 | p99.99 | most |\n\
                     |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
             .to_owned();
-    let of = |times: &Histogram<u64>, quantiles: &[f64]| {
-        let at = quantiles.iter().map(|quantile| millis(times.value_at_quantile(*quantile)));
-        at.chain([millis(times.max())]).collect::<Vec<_>>().join(" | ")
-    };
     let of_all = rounds.iter().filter_map(|round| Some((round.kind, round.pings.as_ref()?)));
-    for (kind, Pings { times, lateness, .. }) in of_all.clone() {
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} | {} |",
-            kind.name(),
-            times.len(),
-            of(times, &[0.5, 0.99, 0.999, 0.9999]),
-            of(lateness, &[0.999, 0.9999])
-        );
-    }
+    of_all.clone().for_each(|(kind, pings)| text.push_str(&ping_line(kind, pings)));
     text.push_str("\nThe slowest, and when:\n\n");
     for (kind, Pings { slowest, .. }) in of_all {
         let each =
@@ -135,6 +128,15 @@ fn pings(rounds: &[Round]) -> String {
         let _ = writeln!(text, "* {}: {}", kind.name(), each.collect::<Vec<_>>().join(", "));
     }
     text
+}
+
+fn ping_line(kind: Kind, Pings { times, lateness, .. }: &Pings) -> String {
+    let of = |times: &Histogram<u64>, quantiles: &[f64]| {
+        let at = quantiles.iter().map(|quantile| millis(times.value_at_quantile(*quantile)));
+        at.chain([millis(times.max())]).collect::<Vec<_>>().join(" | ")
+    };
+    let (took, late) = (of(times, &[0.5, 0.99, 0.999, 0.9999]), of(lateness, &[0.999, 0.9999]));
+    format!("| {} | {} | {took} | {late} |\n", kind.name(), times.len())
 }
 
 fn millis(nanos: u64) -> String {

@@ -96,7 +96,8 @@ impl Publisher {
             }
         }
         if self.sent == self.out.len() {
-            (self.out.clear(), self.sent = 0);
+            self.out.clear();
+            self.sent = 0;
         }
         Ok(())
     }

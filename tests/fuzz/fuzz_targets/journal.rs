@@ -25,7 +25,7 @@ fn settings() -> Settings {
 
 /// The body of a record.
 fn body(number: u64) -> Vec<u8> {
-    let length = 8 + number as usize * 37 % 300;
+    let length = 8 + (number % 300) as usize * 37 % 300;
     number.to_le_bytes().into_iter().chain((8..length).map(|at| (at as u64 ^ number) as u8)).collect()
 }
 

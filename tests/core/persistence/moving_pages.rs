@@ -77,7 +77,8 @@ fn a_session_that_leaves_is_not_moved_to_the_archive() {
 fn who_takes_page_after_page_moves() {
     let mut world = gathering(10);
     let (id, _) = filled(&mut world, 300);
-    let mut absent = Client::connect(&mut world, 1, &id, ConnectOptions::kept(V5)).0;
+    let options = ConnectOptions::kept(V5).with(|connect| connect.receive_maximum = Some(10));
+    let mut absent = Client::connect(&mut world, 1, &id, options).0;
     world.stores().is_archive_held = true;
     let (mut got, mut is_asked) = (Vec::new(), false);
     while world.shard_of(absent.socket) == Some(1) {

@@ -2,7 +2,7 @@
 
 use super::Persistence;
 use super::growth::Growth;
-use super::pages::{PageNews, PageOf, Pages};
+use super::pages::{PageNews, PageOf};
 use crate::archive::{Answer, Order};
 use crate::config::QueueType;
 use crate::records::{NewPage, PageBuilder, WallClock};
@@ -65,8 +65,8 @@ impl Persistence {
     /// The session of which what waits in memory is to become pages now, by its place in the table, however much room the journal has: so much
     /// waits for all of them together. [`moved_out`](Self::moved_out) has to follow.
     pub fn next_to_move_out(&mut self) -> Option<u32> {
-        let pages = self.pages.as_ref().filter(|pages| pages.has_room())?;
-        if self.moved_out_below.is_none() && self.growth.bytes() >= pages.how().memory {
+        self.pages.as_ref().filter(|pages| pages.has_room())?;
+        if self.moved_out_below.is_none() && self.is_much_in_memory() {
             self.growth = Growth::default();
             self.moved_out_below = Some(0);
         }
@@ -75,8 +75,12 @@ impl Persistence {
 
     /// Whether as much has come since queues are being moved as they are moved for.
     pub fn falls_behind(&self) -> bool {
-        let is_full = |pages: &Pages| self.growth.bytes() >= pages.how().memory;
-        self.moved_out_below.is_some() && self.pages.as_ref().is_some_and(is_full)
+        self.moved_out_below.is_some() && self.is_much_in_memory()
+    }
+
+    /// Whether so much waits in memory that queues are to be moved.
+    fn is_much_in_memory(&self) -> bool {
+        self.pages.as_ref().is_some_and(|pages| self.growth.bytes() >= pages.how().memory)
     }
 
     /// Whether a session of which so many bytes wait in memory is one of those.

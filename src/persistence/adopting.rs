@@ -68,7 +68,12 @@ impl Adoptions {
     /// What a session replaces, and whether not all of it is recorded.
     pub fn of(&self, number: StoreNumber) -> (Option<StoreNumber>, bool) {
         let is_under_way = self.under_way.iter().any(|adoption| adoption.number == number);
-        (self.replaced.get(&number).copied(), is_under_way)
+        (self.before(number), is_under_way)
+    }
+
+    /// What a session replaces.
+    pub fn before(&self, number: StoreNumber) -> Option<StoreNumber> {
+        self.replaced.get(&number).copied()
     }
 
     /// The session has ended, or gone on.

@@ -134,6 +134,13 @@ impl Persistence {
         self.on_disk.decisions.give(session, last)
     }
 
+    /// A decision as messages have it that depend on it. Of a session that has come from another shard it is one of the number that it had there: as
+    /// long as the new one is not on disk, that number counts after a crash, which has not decided this and does the same again. Of the new one
+    /// nothing would be known then, as of one that has ended.
+    pub fn in_messages(&self, decision: Decision) -> Decision {
+        Decision { session: self.adoptions.before(decision.session).unwrap_or(decision.session), ..decision }
+    }
+
     /// Whether this decision is on disk.
     pub fn is_made(&self, number: DecisionNumber) -> bool {
         self.on_disk.decisions.is_made(number)

@@ -66,7 +66,7 @@ impl Image {
         }
         // What replaced a session may have been in another journal than that.
         let Image { sessions, replaced, displaced, .. } = self;
-        displaced.extend(replaced.iter().filter(|number| sessions.remove(number).is_some()));
+        displaced.extend(replaced.keys().filter(|number| sessions.remove(number).is_some()));
         true
     }
 

@@ -27,8 +27,8 @@ pub struct Image {
     hasher: ahash::RandomState,
     shared: Shared,
     pub(super) sessions: HashMap<StoreNumber, Box<StoredSession>, ahash::RandomState>,
-    /// Numbers that others have replaced: whatever is read of them does not count.
-    pub(super) replaced: HashSet<StoreNumber, ahash::RandomState>,
+    /// Numbers that others have replaced, and by which: whatever is read of them does not count.
+    pub(super) replaced: HashMap<StoreNumber, StoreNumber, ahash::RandomState>,
     /// Those of them that have not ended in the records.
     pub(super) displaced: HashSet<StoreNumber, ahash::RandomState>,
     pub(super) retained: BTreeMap<Arc<str>, TopicMap<OfTopic>>,
@@ -86,7 +86,7 @@ impl Image {
             clock,
             shared: Shared::new(&hasher),
             sessions: HashMap::with_hasher(hasher.clone()),
-            replaced: HashSet::with_hasher(hasher.clone()),
+            replaced: HashMap::with_hasher(hasher.clone()),
             displaced: HashSet::with_hasher(hasher.clone()),
             strangers: HashSet::with_hasher(hasher.clone()),
             paged: Arc::new(Paged::new(hasher.clone())),
@@ -217,7 +217,7 @@ impl Image {
         match &known {
             Some(session) => self.is_scattered |= session.journal != self.journal,
             None => {
-                self.passed_over += u64::from(!self.replaced.contains(&number));
+                self.passed_over += u64::from(!self.replaced.contains_key(&number));
                 if self.home.is_some() {
                     self.strangers.insert(number);
                 }
@@ -259,12 +259,12 @@ impl Image {
         let number = header.number;
         self.last_decision = self.last_decision.max(header.decided);
         if let Some(replaces) = header.replaces.filter(|replaces| !header.is_arriving && *replaces != number) {
-            self.replaced.insert(replaces);
+            self.replaced.insert(replaces, number);
             if self.sessions.remove(&replaces).is_some() {
                 self.displaced.insert(replaces);
             }
         }
-        if self.replaced.contains(&number) {
+        if self.replaced.contains_key(&number) {
             self.displaced.insert(number);
             return;
         }
@@ -301,12 +301,17 @@ impl Image {
         !self.paged.is_empty() && self.sessions.get(&number).is_some_and(|session| has(session))
     }
 
+    /// The session that a decision is of: the number that is named, or what has replaced that.
+    fn decides(&self, decision: Decision) -> Option<&StoredSession> {
+        let named = self.sessions.get(&decision.session);
+        let now = || self.sessions.get(self.replaced.get(&decision.session)?);
+        named.or_else(now).map(|session| &**session)
+    }
+
     /// Takes out the messages that depend on a decision that was not made, and says which.
     fn take_undecided(&mut self) -> Vec<(StoreNumber, Key)> {
         // Of a session that has ended it does not matter: nobody does again what it had not decided.
-        let is_open = |decision: Decision| {
-            self.sessions.get(&decision.session).is_some_and(|session| session.decided < decision.number)
-        };
+        let is_open = |decision: Decision| self.decides(decision).is_some_and(|one| one.decided < decision.number);
         let mut undecided = Vec::new();
         for session in self.sessions.values().filter(|session| session.has_dependent) {
             let decisions = session.messages().iter().filter_map(|(key, delivery)| Some((key, delivery.decision()?)));

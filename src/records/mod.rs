@@ -118,7 +118,8 @@
 //! A message may depend on a decision of a session: that it took it from its client, or gave it away, or that its will was published. That is recorded
 //! by its shard when all others have the message on disk, with a number that ascends for each session. If a crash comes before it, the message counts
 //! nowhere, for it comes again; that has to be recorded by who goes on, before anything else is decided: [`Contents::undecided`]. If the session has
-//! ended, nobody does it again, and it counts.
+//! ended, nobody does it again, and it counts. A session that has come from another shard decides by the number that it had there, until the
+//! broker starts again: if that still counts after a crash, the decision was not made, and else it is looked for at the number that has replaced it.
 //!
 //! A crash may leave two numbers of one subscriber id, since shards do not write at the same time. One counts: see [`Image::finish`]. The other one is
 //! [displaced](Contents::displaced), and has to be ended by who goes on: its records outlast those by which it is known that it does not count.

@@ -121,11 +121,15 @@ impl<C: Chain> Shard<C> {
         }
         let (stored, is_paging) = (session.stored, session.outbound.queue.paged().is_any_under_way());
         let connection = session.connection.and_then(|id| clients.connections.get_mut(id));
+        // One that was lost when it was to do nothing more here waits for the move.
+        let ends_here =
+            connection.as_ref().is_some_and(|one| one.is_lost && !one.pauses.contains(PauseReason::Migration));
         let is_busy = || {
             clients.agenda.is_stopping()
                 || subscribing.is_subscribing(index)
                 || clients.pending_hooks.is_busy(&session.client.subscriber)
-                || connection.as_ref().is_some_and(|connection| connection.is_pending() || connection.is_lost)
+                || connection.as_ref().is_some_and(|one| one.is_pending())
+                || ends_here
         };
         match OutgoingSessions::may_begin(session.migration.as_ref(), is_busy) {
             Begin::Done => return true,

@@ -58,13 +58,19 @@ fn decide<S>(persistence: &mut Option<Box<Persistence>>, session: &mut Session<S
     Some(decision)
 }
 
+/// A decision as messages have it that depend on it.
+fn in_messages(persistence: &Option<Box<Persistence>>, decision: Decision) -> Decision {
+    persistence.as_ref().map_or(decision, |persistence| persistence.in_messages(decision))
+}
+
 /// What is recorded of a message follows from what its publisher is promised; and one of QoS 2, of a stored session, depends on being taken.
 #[inline(never)]
 pub(super) fn prepare<C: Chain>(clients: &mut Clients<C>, index: u32, publication: &mut Publication<'_>, qos: QoS) {
     if let Some(session) = clients.sessions.get_mut(index) {
         publication.is_to_be_synced = session.settings.durability == StoredDurability::Fsynced;
         if qos == QoS::ExactlyOnce {
-            publication.depend_on(decide(&mut clients.persistence, session));
+            let decision = decide(&mut clients.persistence, session);
+            publication.depend_on(decision.map(|decision| in_messages(&clients.persistence, decision)));
         }
     }
 }
@@ -215,7 +221,7 @@ pub(super) fn depend_on_will<S>(
     will: &mut Will,
 ) -> Option<Decision> {
     let decision = decide(persistence, session)?;
-    will.message = depending(&will.message, decision);
+    will.message = depending(&will.message, in_messages(persistence, decision));
     Some(decision)
 }
 
@@ -260,7 +266,8 @@ pub(super) fn pass_on<S>(
     let (message, key) = (&delivery.message, delivery.key);
     let decision = if key.is_none() { None } else { decide(persistence, session) };
     let before = message.decision().map(|decision| decision.number);
-    let message = decision.map_or_else(|| message.clone(), |decision| depending(message, decision));
+    let named = decision.map(|decision| in_messages(persistence, decision));
+    let message = named.map_or_else(|| message.clone(), |decision| depending(message, decision));
     (message, Passing { decision, key, before })
 }
 
@@ -378,6 +385,8 @@ pub(super) fn answer_accepted<C: Chain>(
     let clients = &mut pubsub.clients;
     let Some(session) = clients.sessions.get_mut(index) else { return };
     let Some((kind, packet_id)) = publishing::answer(session, publish, code) else { return };
+    // The message may name a number that the session had before.
+    let decision = decision.zip(session.stored).map(|(decision, session)| Decision { session, ..decision });
     let taking = decision.map_or(Taking::Nothing, |decision| Taking::New(decision, packet_id));
     answer_of_message(clients, id, told, (Answer::Ack(kind, packet_id, code), taking));
 }

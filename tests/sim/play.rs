@@ -461,6 +461,11 @@ impl Play {
             !one.stuck && !one.to_broker.is_empty() && one.is_open()
         };
         let serial = self.broker.open.iter().find(waiting).map(|socket| self.broker.sockets[*socket].serial);
-        self.judge.find("progress: everything comes to rest", format!("connection {serial:?} waits and waits"));
+        let broker = &self.broker;
+        let (hooks, journals, next) = (broker.waits_for_hooks(), broker.waits_for_journals(), broker.next_deadline());
+        let now = broker.now;
+        let what =
+            format!("connection {serial:?}, hooks: {hooks}, journals: {journals}, due at {next:?}, it is {now:?}");
+        self.judge.find("progress: everything comes to rest", what);
     }
 }

@@ -221,6 +221,7 @@ fn what_is_about_nobody_is_counted() {
 fn what_was_not_decided_does_not_count() {
     let (publisher, gone, subscriber) =
         (StoreNumber::new(1, 0, 1), StoreNumber::new(1, 0, 2), StoreNumber::new(1, 1, 1));
+    let (before, moved, stays) = (StoreNumber::new(1, 1, 2), StoreNumber::new(1, 0, 3), StoreNumber::new(1, 1, 3));
     let header = |number, name| Stored::of(&Record::Session(Box::new(SessionRecord::new(number, "", name))));
     let message = |session, count, key| {
         let mut publication = Publication::new(TopicName::trusted("t"), b"payload");
@@ -233,14 +234,29 @@ fn what_was_not_decided_does_not_count() {
         Stored::of(&Record::Message { message, deliveries: deliveries.deliveries() })
     };
     let id = PacketId::MIN;
-    let made = Stored::of(&Record::Incoming { session: publisher, id, decision: Some(DecisionNumber::new(5, 0)) });
-    let at_publisher = [header(publisher, "publisher"), header(gone, "gone"), made, Stored::of(&Record::Ended(gone))];
+    let decision = Some(DecisionNumber::new(5, 0));
+    let [made, made_by_moved] =
+        [publisher, moved].map(|session| Stored::of(&Record::Incoming { session, id, decision }));
+    let has_moved = SessionRecord { replaces: Some(before), ..SessionRecord::new(moved, "", "moved") };
+    let at_publisher = [
+        header(publisher, "publisher"),
+        header(gone, "gone"),
+        made,
+        Stored::of(&Record::Ended(gone)),
+        Stored::of(&Record::Session(Box::new(has_moved))),
+        made_by_moved,
+    ];
     let at_subscriber = [
         header(subscriber, "subscriber"),
+        header(before, "moved"),
+        header(stays, "stays"),
         message(publisher, 4, 0),
         message(publisher, 5, 1),
         message(publisher, 6, 2),
         message(gone, 9, 3),
+        message(before, 5, 4),
+        message(before, 6, 5),
+        message(stays, 5, 6),
     ];
     let homes = [&at_publisher[..], &at_subscriber];
     for order in [[0, 1], [1, 0]] {
@@ -251,10 +267,10 @@ fn what_was_not_decided_does_not_count() {
         }
         let mut contents = image.finish();
         assert!(!contents.is_scattered, "each is in one journal");
-        assert_eq!(contents.undecided(), [(subscriber, Key::new(2))]);
+        assert_eq!(contents.undecided(), [2, 5, 6].map(|key| (subscriber, Key::new(key))));
         assert_eq!(contents.last_decision(), DecisionNumber::new(9, 0));
         let session = contents.sessions().find(|session| session.number == subscriber).expect("it is there");
-        assert_eq!(session.messages().iter().map(|(key, _)| key).collect::<Vec<_>>(), [0, 1, 3]);
-        assert_eq!(session.next_key, 3 + 1, "its keys are not used again");
+        assert_eq!(session.messages().iter().map(|(key, _)| key).collect::<Vec<_>>(), [0, 1, 3, 4]);
+        assert_eq!(session.next_key, 6 + 1, "its keys are not used again");
     }
 }

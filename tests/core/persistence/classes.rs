@@ -341,6 +341,31 @@ fn who_moves_to_another_shard_has_its_acknowledgements_first() {
     }
 }
 
+/// It was paused for that, and leaves with something unread. The move does not wait for its end, which waits for the move.
+#[test]
+fn who_hangs_up_while_its_move_waits_for_the_disk_moves() {
+    for shards in [2, 4] {
+        let mut world = stored_world(shards, open_config(), by_name);
+        let (mut subscriber, _) = come(&mut world, "subscriber", "fsynced");
+        subscriber.subscribed(&mut world, "t", QoS::AtLeastOnce);
+        let id = id_owned_by(&world, 0, "publisher");
+        let (publisher, _) = Client::connect(&mut world, 0, &id, ConnectOptions::kept(V5));
+        world.hold_commits();
+        publisher.publish(&mut world, "t", "1", QoS::AtLeastOnce, 1);
+        move_slot(&mut world, &id, 1);
+        publisher.publish(&mut world, "t", "2", QoS::AtLeastOnce, 2);
+        world.close_behind(publisher.socket);
+        world.commit();
+        world.advance(Duration::from_secs(1));
+        world.commit();
+        assert!(world.is_gone(publisher.socket));
+        assert_eq!(subscriber.texts(&mut world), ["1", "2"], "{shards} shards");
+        world.stores().is_held = false;
+        let (_, present) = Client::connect(&mut world, 1, &id, ConnectOptions::kept(V5));
+        assert!(present);
+    }
+}
+
 /// A flushed subscriber and publisher: whoever is promised more has what concerns it synced.
 #[test]
 fn a_commit_is_synced_if_anybody_is_promised_that_and_others_do_not_wait_for_it() {

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use moormq::codec::{AckKind, QoS};
+use moormq::codec::{AckKind, Publish, QoS, Will};
 use moormq::hooks::NoHooks;
 use moormq::random::Random;
 
 use super::{kept, passing, seen};
-use crate::client::{Client, ConnectOptions, V5, id_owned_by};
+use crate::client::{Client, ConnectOptions, V5, acked, id_owned_by, publish};
 use crate::migrating::move_slot;
 use crate::stores::{Last, stored_world};
 use crate::world::{World, open_config};
@@ -154,5 +154,39 @@ fn a_session_that_moves_is_kept_at_one_shard_or_the_other() {
                 world = restarted(world, shards);
             }
         }
+    }
+}
+
+/// A publisher moves, and is on no disk of its new shard when it publishes what another shard writes: after a crash it is what it was before, and sends
+/// that once more. Its will is published once, too.
+#[test]
+fn what_a_session_decides_whose_move_is_not_on_disk_counts_for_the_number_it_had() {
+    for shards in [2, 4] {
+        let mut world = stored_world(shards, open_config(), || NoHooks);
+        let id = id_owned_by(&world, 0, "publisher");
+        let will = Will { topic: "t", payload: b"gone", qos: QoS::ExactlyOnce, ..Will::default() };
+        let options = ConnectOptions { will: Some(will), ..ConnectOptions::kept(V5) };
+        let (publisher, _) = Client::connect(&mut world, 0, &id, options);
+        let subscriber_id = id_owned_by(&world, 0, "subscriber");
+        let (mut subscriber, _) = Client::connect(&mut world, 0, &subscriber_id, ConnectOptions::kept(V5));
+        subscriber.subscribed(&mut world, "t", QoS::ExactlyOnce);
+        // What comes from other shards is not on disk either, so that nobody is told of the move.
+        world.hold_commits();
+        move_slot(&mut world, &id, 1);
+        world.settle();
+        assert_eq!(world.shard_of(publisher.socket), Some(1));
+        publisher.publish(&mut world, "t", "one", QoS::ExactlyOnce, 1);
+        world.hang_up(publisher.socket);
+        world.commit_on(0);
+        assert_eq!(["one", "gone"].map(|text| world.stores().deliveries(0, text)), [1, 1]);
+        let mut world = restarted(world, shards);
+        let (mut publisher, present) = Client::connect(&mut world, 0, &id, ConnectOptions::kept(V5));
+        assert!(present);
+        publisher.publish_with(&mut world, Publish { dup: true, ..publish("t", "one", QoS::ExactlyOnce, 1) });
+        assert_eq!(publisher.received(&mut world), [acked(AckKind::Pubrec, 1)]);
+        let mut subscriber = client(&mut world, &subscriber_id);
+        let mut texts = subscriber.drained(&mut world);
+        texts.sort_unstable();
+        assert_eq!(texts, ["gone", "one"], "{shards} shards");
     }
 }

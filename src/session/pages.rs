@@ -154,6 +154,8 @@ pub(super) enum Whereabouts {
 #[derive(Debug)]
 struct Page {
     stored: StoredPage,
+    /// The bytes of what is left of it: about, if it was there when the broker started and has not been read since.
+    bytes: usize,
     copies: Copies,
     /// Its keys, while there are copies.
     keys: Box<[Key]>,
@@ -193,7 +195,12 @@ pub(super) struct Pages {
 
 impl Pages {
     pub fn new(id: StoreNumber, stored: Vec<StoredPage>) -> Self {
-        let page = |stored| Page { stored, copies: Copies::None, keys: Box::default() };
+        let page = |stored: StoredPage| Page {
+            bytes: stored.bytes_left(),
+            stored,
+            copies: Copies::None,
+            keys: Box::default(),
+        };
         let mut pages = Pages {
             id,
             pages: stored.into_iter().map(page).collect(),
@@ -205,8 +212,7 @@ impl Pages {
             keys: 0,
         };
         pages.keys = pages.pages.iter().map(|page| page.stored.keys.memory()).sum();
-        let count =
-            |(len, bytes): (usize, usize), page: &Page| (len + page.stored.left(), bytes + page.stored.bytes_left());
+        let count = |(len, bytes): (usize, usize), page: &Page| (len + page.stored.left(), bytes + page.bytes);
         pages.archived = pages.pages.iter().fold((0, 0), count);
         pages
     }
@@ -312,17 +318,19 @@ impl Pages {
             return 0;
         }
         self.archived.0 -= page.stored.left();
-        self.archived.1 -= page.stored.bytes_left();
+        self.archived.1 -= page.bytes;
         page.stored.gone.extend(&missing);
         page.stored.gone.sort_unstable();
         page.copies = Copies::Read;
         page.keys = page.stored.keys.iter().collect();
+        page.bytes = 0;
         for message in
             messages.into_iter().filter(|one| !is_in(&page.stored.gone, one.key) && is_in(&page.keys, one.key))
         {
-            self.read_bytes += message.size();
+            page.bytes += message.size();
             self.read.push_back(message);
         }
+        self.read_bytes += page.bytes;
         if page.stored.left() == 0 {
             self.empty(at);
         }
@@ -343,7 +351,7 @@ impl Pages {
         for page in self.pages.iter_mut().filter(|page| page.copies == Copies::Read) {
             (page.copies, page.keys) = (Copies::None, Box::default());
             self.archived.0 += page.stored.left();
-            self.archived.1 += page.stored.bytes_left();
+            self.archived.1 += page.bytes;
         }
     }
 
@@ -370,18 +378,19 @@ impl Pages {
             QueueType::Lifo => self.read.pop_back(),
         }?;
         self.read_bytes -= message.size();
-        self.is_gone(message.key);
+        self.is_gone(message.key, message.size());
         Some(message)
     }
 
-    /// A message does not wait under this key any more.
-    pub fn is_gone(&mut self, key: Key) {
+    /// A message of this size does not wait under this key any more.
+    pub fn is_gone(&mut self, key: Key, size: usize) {
         let Some(at) = self.page_of(key) else { return };
-        let gone = &mut self.pages[at].stored.gone;
-        match gone.binary_search(&key) {
+        let page = &mut self.pages[at];
+        match page.stored.gone.binary_search(&key) {
             Ok(_) => return,
-            Err(place) => gone.insert(place, key),
+            Err(place) => page.stored.gone.insert(place, key),
         }
+        page.bytes -= size;
         if self.pages[at].stored.left() == 0 {
             self.empty(at);
         }
@@ -406,7 +415,7 @@ impl Pages {
         let stored = StoredPage { keys: PageKeys::new(&keys)?, bytes, gone: Vec::new() };
         let first = stored.keys.first();
         self.keys += stored.keys.memory();
-        self.pages.push_back(Page { stored, copies: Copies::Queue, keys: keys.into() });
+        self.pages.push_back(Page { stored, bytes, copies: Copies::Queue, keys: keys.into() });
         Some(first)
     }
 
@@ -419,7 +428,7 @@ impl Pages {
         let left = page.keys.iter().copied().filter(|key| !is_gone(key)).collect();
         (page.copies, page.keys) = (Copies::None, Box::default());
         self.archived.0 += page.stored.left();
-        self.archived.1 += page.stored.bytes_left();
+        self.archived.1 += page.bytes;
         Some(left)
     }
 

@@ -64,7 +64,9 @@ pub fn undue(logs: &[Mutex<Log>], tallies: &[Mutex<Tally>], from: &[usize]) -> V
                 // A will is published some time later.
                 let acked = sent.acked.filter(|_| sent.kind != Kind::Will);
                 let may = |filter: &Filter| {
-                    is_for(filter, sent) && filter.spans.iter().any(|span| span.touches(sent.first, acked))
+                    // What waits for a member whose session ends goes on to another one, which may be a member since a moment ago.
+                    let until = acked.filter(|_| filter.group.is_none());
+                    is_for(filter, sent) && filter.spans.iter().any(|span| span.touches(sent.first, until))
                 };
                 if sent.is_void && has(&tally, publisher, number) {
                     undue.push(format!(

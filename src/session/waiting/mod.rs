@@ -158,9 +158,9 @@ impl Waiting {
             Whereabouts::Read => self.pages.as_mut().and_then(|pages| pages.next_read_mut(order)),
             Whereabouts::Archive => None,
         };
-        let before = next.map(|next| std::mem::replace(&mut next.key, key));
-        if let Some((pages, before)) = self.pages.as_mut().zip(before) {
-            pages.is_gone(before);
+        let before = next.map(|next| (std::mem::replace(&mut next.key, key), next.size()));
+        if let Some((pages, (before, size))) = self.pages.as_mut().zip(before) {
+            pages.is_gone(before, size);
         }
     }
 
@@ -303,7 +303,7 @@ impl Waiting {
         if let Some(pages) = &mut self.pages
             && !message.key.is_none()
         {
-            pages.is_gone(message.key);
+            pages.is_gone(message.key, message.size());
         }
         Some(message)
     }

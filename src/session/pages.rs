@@ -457,6 +457,12 @@ impl Pages {
         self.pages.iter().map(|page| &*page.stored.gone)
     }
 
+    /// The bytes of pages of which something is gone and nothing is in memory: after a start they are known about only.
+    pub fn bytes_in_doubt(&self) -> usize {
+        let in_doubt = |page: &&Page| page.copies == Copies::None && !page.stored.gone.is_empty();
+        self.pages.iter().filter(in_doubt).map(|page| page.bytes).sum()
+    }
+
     /// Messages that were read, and are in no page any more.
     pub fn loose(&self) -> impl Iterator<Item = &OutgoingMessage> {
         self.read.iter().filter(|message| !self.has_copy(message.key))

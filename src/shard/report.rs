@@ -82,8 +82,9 @@ pub fn bound_that_is_exceeded<C: Chain>(shard: &Shard<C>) -> Option<String> {
         let is_member = session.subscriptions.shared() > 0 || session.outbound.queue.shared() > 0;
         let keeps = clients.flow.lossless.is_configured() || is_member;
         let limits = if keeps { own.while_publishers_wait(clients.setup.under_way()) } else { own };
-        let queued = session.outbound.queue.bytes();
-        if !limits.bytes.allows(queued) {
+        let queue = &session.outbound.queue;
+        let queued = queue.bytes();
+        if !limits.bytes.allows(queued - queue.paged().bytes_in_doubt()) {
             return Some(format!("{queued} bytes wait for {}", session.client.subscriber));
         }
         if let Some(MigrationState::Arriving(arriving)) = &session.migration

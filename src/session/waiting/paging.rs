@@ -143,6 +143,11 @@ impl Waiting {
         self.pages.as_ref().is_some_and(|pages| pages.has_copy(key))
     }
 
+    /// Those of its bytes that are known about only.
+    pub fn bytes_in_doubt(&self) -> usize {
+        self.pages.as_ref().map_or(0, |pages| pages.bytes_in_doubt())
+    }
+
     /// The keys of pages of which nothing is left, and that may still be in the archive.
     pub fn emptied(&self) -> &[PageKeys] {
         self.pages.as_ref().map_or_else(Default::default, |pages| pages.emptied())

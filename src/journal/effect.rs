@@ -146,4 +146,6 @@ pub struct Fullness {
     pub ready: usize,
     /// How many there are to be in all.
     pub segments: usize,
+    /// How many there may be at most, if what is needed takes that many.
+    pub most: usize,
 }

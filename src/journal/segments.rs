@@ -452,7 +452,8 @@ impl Segments {
     }
 
     pub fn fullness(&self) -> Fullness {
-        Fullness { live: self.live.len(), ready: self.ready.len(), segments: self.wanted }
+        let most = *self.settings.between().end();
+        Fullness { live: self.live.len(), ready: self.ready.len(), segments: self.wanted, most }
     }
 }
 

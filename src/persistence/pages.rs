@@ -129,6 +129,11 @@ impl Pages {
         self.gathered.batch.bytes() + self.waiting_bytes + self.orders.bytes() < self.how.limits.bytes / 2
     }
 
+    /// Whether the archive has no room.
+    pub fn is_refused(&self) -> bool {
+        self.again.is_some() || self.is_refusal_told
+    }
+
     /// The largest message that a page may have, in bytes.
     pub fn largest(&self) -> usize {
         self.how.limits.bytes / 4

@@ -91,19 +91,27 @@ impl Persistence {
         if !self.standstill.is_to_be_told(&self.setup.clock) {
             return;
         }
+        const LESS: &str = "when clients take what waits for them, or retained messages go";
+        const FASTER: &str = "when the disk has caught up";
         let (shard, waiting, fullness) = (self.own, self.standstill.waiting(), self.setup.journal.fullness());
         let (needed, segments) = (fullness.live, fullness.segments);
-        let why = match (&self.pages, self.setup.journal.shortage()) {
-            (Some(pages), _) if !pages.has_room() => "the archive is full".to_owned(),
-            (_, Some(shortage)) => format!("no file more could be made: {shortage}"),
-            _ => "storage.max_segments allows no more files".to_owned(),
+        let (why, until) = match (&self.pages, self.setup.journal.shortage()) {
+            (Some(pages), _) if pages.is_refused() => ("the archive is full".to_owned(), LESS),
+            (Some(pages), _) if !pages.has_room() => {
+                ("the disk is slower with the archive than messages come".to_owned(), FASTER)
+            }
+            (_, Some(shortage)) => (format!("no file more could be made: {shortage}"), LESS),
+            _ if segments < fullness.most => {
+                ("it is made, by writing again what is needed, but messages come faster".to_owned(), FASTER)
+            }
+            _ => ("storage.max_segments allows no more files".to_owned(), LESS),
         };
         tracing::warn!(
             shard,
             waiting,
             needed,
             segments,
-            "storage: publishers wait, the journal has no room: {why}. There is room when clients take what waits for them, or retained messages go"
+            "storage: publishers wait, the journal has no room: {why}. There is room {until}"
         );
     }
 

@@ -9,12 +9,14 @@ use crate::client::ConnectionId;
 use crate::session::StoreNumber;
 
 impl Persistence {
-    /// A session has gone to another shard, by this token: nothing of it counts here when it is on disk there.
-    pub fn moved(&mut self, session: StoreNumber, token: u64) {
+    /// A session has gone to another shard, by this token: if it is stored, nothing of it counts here when it is on disk there. What it has decided is
+    /// waited for there, also if that was to be stored no more.
+    pub fn moved(&mut self, session: Option<StoreNumber>, token: u64) {
+        self.on_disk.decisions.go_elsewhere();
+        let Some(session) = session else { return };
         self.adoptions.forget(session);
         self.promises.forget(session);
         self.on_disk.elsewhere.send(token);
-        self.on_disk.decisions.go_elsewhere();
         self.deferrals.push(Awaited { token: Some(token), ..Awaited::default() }, Deferred::Ended(session));
     }
 

@@ -187,10 +187,8 @@ impl<C: Chain> Shard<C> {
         // Who it waits for does not know it on the new shard.
         connection.into_iter().for_each(|id| clients.end_hold(id));
         let Some(mut session) = clients.sessions.remove(index) else { return };
-        if let Some((persistence, number)) = clients.persistence.as_mut().zip(session.stored) {
-            persistence.moved(number, token);
-        }
-        if let Some(persistence) = &clients.persistence {
+        if let Some(persistence) = &mut clients.persistence {
+            persistence.moved(session.stored, token);
             persistence.pages_leave(&mut session);
         }
         let connection = session.connection.take().and_then(|id| clients.take_connection(id));

@@ -299,6 +299,9 @@ impl Judge {
                 .stored
                 .loose
                 .extend(queued.filter_map(|one| Some((one.id, one.message?))).filter(has).map(|(id, _)| id));
+            // What is not there comes again as another message, perhaps with the packet id that it had.
+            let is_there = |id: &u16| found.messages.iter().any(|one| one.id == *id);
+            state.unfreed.retain(|id, _| is_there(id) || state.unreleased.contains_key(id));
             return;
         }
         let by_id = found.by_id();

@@ -210,6 +210,24 @@ fn nobody_has_connack_before_what_was_stored_is_gone_from_the_disk() {
     }
 }
 
+/// Its new shard is told that its end is on disk, though nothing of it is stored any more when it moves.
+#[test]
+fn a_session_that_is_stored_no_more_moves() {
+    for shards in [2, 4] {
+        let mut world = stored_world(shards, open_config(), by_name);
+        let id = id_owned_by(&world, 1, "c");
+        for class in ["fsynced", "none"] {
+            let (client, _) = come(&mut world, &id, class);
+            world.hang_up(client.socket);
+        }
+        move_slot(&mut world, &id, 0);
+        world.settle();
+        let mut client = Client::send_connect(&mut world, 0, &id, of_class("none"));
+        assert_eq!(client.received(&mut world), [CONNACK(true)], "{shards} shards");
+        assert_eq!(world.shard_of(client.socket), Some(0));
+    }
+}
+
 /// Everything: subscriptions, what is in flight with its packet ids and how far it is, what waits, packet ids of the client, the will.
 #[test]
 fn a_session_that_is_stored_from_now_on_is_on_disk_as_a_whole_before_connack() {

@@ -4,6 +4,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use smallvec::SmallVec;
+
+use super::answers::Awaited;
+use super::commits::Durability;
+use super::on_disk::OnDisk;
 use super::rewriting::Cursor;
 use crate::session::StoreNumber;
 
@@ -16,8 +21,28 @@ pub struct Adoption {
     pub session: (u32, u64),
     /// Where it came from, and by which token; none if it was here, and not stored.
     pub from: Option<(usize, u64)>,
-    /// What is recorded next.
+    /// What is recorded next; [`Cursor::End`] if all is but the last record, which says that it is whole.
     pub at: Cursor,
+    /// What has to be on disk before that.
+    after: Awaited,
+}
+
+impl Adoption {
+    /// Of the session at this place, with this instance number, which has come from another shard by a token, or was here and not stored. Nothing is
+    /// recorded yet.
+    pub fn new(number: StoreNumber, session: (u32, u64), from: Option<(usize, u64)>) -> Self {
+        Adoption { number, session, from, at: Cursor::Session(session.0), after: Awaited::default() }
+    }
+
+    /// It is not whole before these letters are on disk where they went.
+    pub(super) fn behind(self, letters: SmallVec<[(usize, u64); 2]>) -> Self {
+        Adoption { after: Awaited { letters, ..self.after }, ..self }
+    }
+
+    /// Whether it waits for the disks of others alone.
+    fn waits(&self, on_disk: &OnDisk) -> bool {
+        matches!(self.at, Cursor::End) && !self.after.is_there(Durability::Fsynced, on_disk)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -36,23 +61,48 @@ impl Adoptions {
         self.under_way.push_back(adoption);
     }
 
-    /// The one whose turn it is.
+    /// The one of which something is being recorded.
     pub fn first(&mut self) -> Option<&mut Adoption> {
         self.under_way.front_mut()
     }
 
-    /// It is the turn of that at this place in the table, if that is under way.
-    pub fn put_first(&mut self, session: (u32, u64)) -> bool {
-        let at = self.under_way.iter().position(|adoption| adoption.session == session);
-        let adoption = at.and_then(|at| self.under_way.remove(at));
-        let is_there = adoption.is_some();
-        adoption.into_iter().for_each(|adoption| self.under_way.push_front(adoption));
-        is_there
+    /// The one whose turn it is: the first that does not wait for others alone.
+    pub fn next(&mut self, on_disk: &OnDisk) -> Option<&mut Adoption> {
+        let at = self.under_way.iter().position(|adoption| !adoption.waits(on_disk))?;
+        self.put_in_front(at);
+        self.first()
     }
 
-    /// The first one is recorded but for its last record, which says that it is whole.
-    pub fn take_first(&mut self) -> Option<Adoption> {
-        self.under_way.pop_front()
+    fn put_in_front(&mut self, at: usize) {
+        if at > 0
+            && let Some(adoption) = self.under_way.remove(at)
+        {
+            self.under_way.push_front(adoption);
+        }
+    }
+
+    /// It is the turn of that at this place in the table, if that is under way. One that waits for others alone is given up: it is not to be whole.
+    pub fn put_first(&mut self, session: (u32, u64), on_disk: &OnDisk) -> bool {
+        let Some(at) = self.under_way.iter().position(|adoption| adoption.session == session) else { return false };
+        if self.under_way[at].waits(on_disk) {
+            self.under_way.remove(at);
+            return false;
+        }
+        self.put_in_front(at);
+        true
+    }
+
+    /// The first one is recorded but for its last record, which says that it is whole. None if that has to wait.
+    pub fn take_first(&mut self, on_disk: &OnDisk) -> Option<Adoption> {
+        let first = self.under_way.front_mut()?;
+        first.at = Cursor::End;
+        if first.waits(on_disk) { None } else { self.under_way.pop_front() }
+    }
+
+    /// Whether the last record of one waits no more.
+    pub fn is_any_due(&self, on_disk: &OnDisk) -> bool {
+        let is_due = |adoption: &Adoption| matches!(adoption.at, Cursor::End) && !adoption.waits(on_disk);
+        self.under_way.iter().any(is_due)
     }
 
     /// One is recorded, with which there are so many records.
@@ -60,9 +110,9 @@ impl Adoptions {
         self.whole = records;
     }
 
-    /// Whether any is under way.
-    pub fn is_any_under_way(&self) -> bool {
-        !self.under_way.is_empty()
+    /// Whether there is more to be recorded of any than its last record.
+    pub fn is_any_being_recorded(&self) -> bool {
+        self.under_way.iter().any(|adoption| !matches!(adoption.at, Cursor::End))
     }
 
     /// What a session replaces, and whether not all of it is recorded.

@@ -56,6 +56,12 @@ impl Persistence {
         self.on_disk.elsewhere.next_answer(self.on_disk.records())
     }
 
+    /// The session of this one has packet ids of QoS 2 messages of its client, which others got when it was not stored: it is not whole before these are on
+    /// disk there. Its client would be told else that a message was taken that is lost.
+    pub fn behind_messages(&self, adoption: Adoption) -> Adoption {
+        adoption.behind(self.on_disk.letters.all_open())
+    }
+
     /// A session has come from another shard, where it had the number `before`; or one is to be stored that was not.
     pub fn adopt(&mut self, adoption: Adoption, before: Option<StoreNumber>) {
         self.adoptions.begin(adoption, before);
@@ -63,23 +69,29 @@ impl Persistence {
 
     /// What is to be recorded now of such a session, and its place in the table; [`adopted`](Self::adopted) has to follow.
     pub fn next_to_adopt(&mut self) -> Option<(u32, Cursor)> {
-        let adoption = self.adoptions.first()?;
+        let adoption = self.adoptions.next(&self.on_disk)?;
         Some((adoption.session.0, std::mem::replace(&mut adoption.at, Cursor::End)))
     }
 
-    /// The session at this place in the table, with this instance number, is the next of which something is recorded. False if all of it has been.
+    /// Whether one of which all was recorded but that it is whole waits for nothing any more.
+    pub fn is_any_adoption_due(&self) -> bool {
+        self.adoptions.is_any_due(&self.on_disk)
+    }
+
+    /// The session at this place in the table, with this instance number, is the next of which something is recorded. False if all of it has been; if
+    /// it only was not to be whole yet, it is not to be any more.
     pub fn adopt_first(&mut self, session: (u32, u64)) -> bool {
-        self.adoptions.put_first(session)
+        self.adoptions.put_first(session, &self.on_disk)
     }
 
     /// It has been, up to here. Gives the session that is recorded but for its header, which has to be recorded once more, and
-    /// [`is_adopted`](Self::is_adopted) to follow.
+    /// [`is_adopted`](Self::is_adopted) to follow. None if there is more of it, or it has to wait for that.
     pub fn adopted(&mut self, up_to: Cursor) -> Option<Adoption> {
         if let Cursor::RestOf(_) = up_to {
             self.adoptions.first()?.at = up_to;
             return None;
         }
-        self.adoptions.take_first()
+        self.adoptions.take_first(&self.on_disk)
     }
 
     /// All of a session is recorded.

@@ -197,7 +197,7 @@ impl Persistence {
     /// What was done at this time has been done. `portions`: so many messages in portions had been begun, of which so many are done; none if
     /// what shards have sent may be here without being delivered for another reason.
     pub fn end_input(&mut self, portions: Option<(u64, u64)>) {
-        if let Some(portions) = portions.filter(|_| !self.adoptions.is_any_under_way()) {
+        if let Some(portions) = portions.filter(|_| !self.adoptions.is_any_being_recorded()) {
             self.on_disk.letters.end_turn(self.recorded(), self.on_disk.elsewhere.last_passed_on(), portions);
             self.on_disk.elsewhere.end_turn(self.recorded(), portions);
         }

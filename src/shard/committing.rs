@@ -7,7 +7,7 @@ use super::machine::Shard;
 use super::message::ShardMessage;
 use super::page_answers;
 use super::recording;
-use super::rewriting::{begin_to_rewrite, rewrite_some};
+use super::rewriting::{adopt_some, begin_to_rewrite, rewrite_some};
 use crate::archive;
 use crate::connection::PauseReason;
 use crate::hooks::Chain;
@@ -64,6 +64,9 @@ pub(super) fn archive_answered<C: Chain>(shard: &mut Shard<C>, answer: archive::
 /// All that follows from an input has been done: what it has brought to the disk is told.
 #[cold]
 pub(super) fn settle<C: Chain>(shard: &mut Shard<C>) {
+    if shard.pubsub.clients.persistence.as_ref().is_some_and(|persistence| persistence.is_any_adoption_due()) {
+        adopt_some(&mut shard.pubsub);
+    }
     let is_any_arriving = shard.migration.incoming.is_any_arriving();
     let are_wills_waiting = !shard.pubsub.wills.is_empty();
     let clients = &mut shard.pubsub.clients;

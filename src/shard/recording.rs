@@ -11,7 +11,7 @@ use crate::delivery::Sending;
 use crate::hooks::{Chain, StateWriter};
 use crate::message::{Message, Publication};
 use crate::numbers::{Decision, DecisionNumber};
-use crate::persistence::{Answer, Deferred, Durability, Persistence};
+use crate::persistence::{Adoption, Answer, Deferred, Durability, Persistence};
 use crate::publishing;
 use crate::records::Delivery;
 use crate::retained::Retention;
@@ -48,6 +48,16 @@ fn defer<C: Chain>(clients: &mut Clients<C>, deferred: Deferred, after: Option<D
 fn defer_behind_messages<C: Chain>(pubsub: &mut PubSub<C>, deferred: Deferred, after: Option<DecisionNumber>) {
     is_later(pubsub);
     defer(&mut pubsub.clients, deferred, after);
+}
+
+/// A session that is to be stored from now on has taken QoS 2 messages of its client before: it is not whole before others have them on disk.
+#[cold]
+pub(super) fn behind_messages<C: Chain>(pubsub: &mut PubSub<C>, adoption: Adoption) -> Adoption {
+    is_later(pubsub);
+    let clients = &mut pubsub.clients;
+    let Some(persistence) = &mut clients.persistence else { return adoption };
+    clients.agenda.letters.iter().enumerate().for_each(|(shard, sent)| persistence.sent_letters(shard, *sent));
+    persistence.behind_messages(adoption)
 }
 
 /// A stored session decides something. In the same input it has to be said what, and that is recorded with it.

@@ -136,15 +136,19 @@ fn record_all<C: Chain>(pubsub: &mut PubSub<C>, index: u32, from: Option<(usize,
     session.stored = Some(number);
     persistence.promise(number, session.settings.durability);
     session.outbound.is_on_disk_nowhere();
-    let session = (index, session.instance);
-    persistence.adopt(Adoption { number, session, from, at: Cursor::Session(index) }, before);
+    let adoption = Adoption::new(number, (index, session.instance), from);
+    let has_taken = from.is_none() && !session.inbound.is_empty();
+    let adoption = if has_taken { recording::behind_messages(pubsub, adoption) } else { adoption };
+    if let Some(persistence) = &mut pubsub.clients.persistence {
+        persistence.adopt(adoption, before);
+    }
     adopt_some(pubsub);
 }
 
 /// Goes on with sessions of which all is to be recorded, as far as that fits into the share.
 pub(super) fn adopt_some<C: Chain>(pubsub: &mut PubSub<C>) {
-    while let Some(is_whole) = adopt_more(&mut pubsub.clients) {
-        if !is_whole && pubsub.clients.agenda.turn.is_share_over() {
+    while let Some(recorded) = adopt_more(&mut pubsub.clients) {
+        if recorded == Recorded::Part && pubsub.clients.agenda.turn.is_share_over() {
             return pubsub.clients.agenda.next_turn(PutOff::Rewriting);
         }
     }
@@ -152,22 +156,34 @@ pub(super) fn adopt_some<C: Chain>(pubsub: &mut PubSub<C>) {
 
 /// The session at this place ends, or what is stored of it: if all of it is being recorded, the rest is first.
 pub(super) fn adopt_first<C: Chain>(clients: &mut Clients<C>, index: u32) {
-    let Some((persistence, session)) = clients.persistence.as_mut().zip(clients.sessions.get(index)) else { return };
-    if persistence.adopt_first((index, session.instance)) {
-        while adopt_more(clients) == Some(false) {}
-    }
+    let Some(session) = clients.sessions.get(index).map(|session| (index, session.instance)) else { return };
+    let is_first = |clients: &mut Clients<C>| clients.persistence.as_mut().is_some_and(|one| one.adopt_first(session));
+    // Once more when it has been: it may have to wait, and is given up then.
+    while is_first(clients) && adopt_more(clients) == Some(Recorded::Part) {}
+    is_first(clients);
 }
 
-/// Records a piece of such a session. Whether all of it is recorded now; none if there was no such session.
-fn adopt_more<C: Chain>(clients: &mut Clients<C>) -> Option<bool> {
+/// How much is recorded of a session of which all is to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Recorded {
+    Part,
+    /// All but that it is whole, which has to wait.
+    Contents,
+    All,
+}
+
+/// Records a piece of such a session. None if there is none that does not wait.
+fn adopt_more<C: Chain>(clients: &mut Clients<C>) -> Option<Recorded> {
     let (index, at) = clients.persistence.as_mut()?.next_to_adopt()?;
     clients.agenda.turn.did(turn::LEFTOVER);
     let next = match at {
         Cursor::RestOf(session) => rewrite_rest(clients, session),
+        Cursor::End => Cursor::End,
         _ => rewrite_session(clients, index),
     };
+    let so_far = if matches!(next, Cursor::RestOf(_)) { Recorded::Part } else { Recorded::Contents };
     let Clients { persistence: Some(persistence), sessions, agenda, .. } = clients else { return None };
-    let Some(adoption) = persistence.adopted(next) else { return Some(false) };
+    let Some(adoption) = persistence.adopted(next) else { return Some(so_far) };
     if let Some(session) = sessions.get(index) {
         persistence.record_session(adoption.number, session, agenda.now());
         if let Some(last) = session.outbound.last_given()
@@ -178,7 +194,7 @@ fn adopt_more<C: Chain>(clients: &mut Clients<C>) -> Option<bool> {
         }
     }
     persistence.is_adopted(&adoption);
-    Some(true)
+    Some(Recorded::All)
 }
 
 /// Begins with the session at this place.

@@ -210,6 +210,52 @@ fn nobody_has_connack_before_what_was_stored_is_gone_from_the_disk() {
     }
 }
 
+/// What its client has published is on the disk of no subscriber's shard: then it is not on disk that it was taken, and it can be sent again.
+#[test]
+fn a_session_that_is_stored_from_now_on_has_taken_what_others_have_on_disk() {
+    for shards in [2, 4] {
+        let mut world = stored_world(shards, open_config(), by_name);
+        let (id, subscriber_id) = (id_owned_by(&world, 0, "publisher"), id_owned_by(&world, 1, "subscriber"));
+        let (mut subscriber, _) = come(&mut world, &subscriber_id, "fsynced");
+        subscriber.subscribed(&mut world, "t", QoS::ExactlyOnce);
+        let (publisher, _) = come(&mut world, &id, "none");
+        world.hold_commits();
+        publisher.publish(&mut world, "t", "one", QoS::ExactlyOnce, 1);
+        let mut publisher = Client::send_connect(&mut world, 0, &id, of_class("fsynced"));
+        world.commit_on(0);
+        assert_eq!(publisher.received(&mut world), NOTHING);
+        let mut world = restarted(world, Last::Lost);
+        let mut publisher = Client::send_connect(&mut world, 0, &id, of_class("fsynced"));
+        publisher.publish_with(&mut world, Publish { dup: true, ..publish("t", "one", QoS::ExactlyOnce, 1) });
+        assert_eq!(publisher.received(&mut world), [CONNACK(false), acked(Pubrec, 1)]);
+        let (mut subscriber, _) = come(&mut world, &subscriber_id, "fsynced");
+        assert_eq!(subscriber.texts(&mut world), ["one"]);
+    }
+}
+
+/// When they have it, it is whole; and who leaves before that, or is not to be stored again, does not wait for it.
+#[test]
+fn a_session_that_waits_for_others_to_be_whole_is_whole_then_or_ends() {
+    for (shards, class) in [2, 4].into_iter().flat_map(|shards| [(shards, "fsynced"), (shards, "none")]) {
+        let mut world = stored_world(shards, open_config(), by_name);
+        let (id, subscriber_id) = (id_owned_by(&world, 0, "publisher"), id_owned_by(&world, 1, "subscriber"));
+        let (mut subscriber, _) = come(&mut world, &subscriber_id, "fsynced");
+        subscriber.subscribed(&mut world, "t", QoS::ExactlyOnce);
+        let (publisher, _) = come(&mut world, &id, "none");
+        world.hold_commits();
+        publisher.publish(&mut world, "t", "one", QoS::ExactlyOnce, 1);
+        Client::send_connect(&mut world, 0, &id, of_class("fsynced"));
+        let mut publisher = Client::send_connect(&mut world, 0, &id, of_class(class));
+        world.commit_on(0);
+        assert_eq!(publisher.received(&mut world), NOTHING);
+        world.commit();
+        assert_eq!(publisher.received(&mut world), [CONNACK(true)]);
+        assert_eq!(subscriber.texts(&mut world), ["one"]);
+        let (_, present) = come(&mut restarted(world, Last::Lost), &id, "fsynced");
+        assert_eq!(present, class == "fsynced", "{shards} shards");
+    }
+}
+
 /// Its new shard is told that its end is on disk, though nothing of it is stored any more when it moves.
 #[test]
 fn a_session_that_is_stored_no_more_moves() {

@@ -170,6 +170,8 @@ pub struct Persistence {
     moved_out_below: Option<u32>,
     /// So many bytes of short queues may still be written to the journal in this round.
     tails_left: usize,
+    /// So many bytes were sent out of pages, with no room in the journal, since what is needed was written again.
+    sent_while_crowded: usize,
     /// Sessions whose clients were connected when the last broker died, and are not offline yet: what is written of them says so still.
     pub crashed: BTreeSet<StoreNumber>,
     /// Sessions whose next client has come while it is to be recorded that the will of the last one was published: their places in the table, and
@@ -233,6 +235,7 @@ impl Persistence {
             growth: Growth::default(),
             moved_out_below: None,
             tails_left: 0,
+            sent_while_crowded: CROWDED,
             cutting: Cutting::default(),
             makes_room: false,
             lost: 0,

@@ -125,6 +125,7 @@ impl Persistence {
 
     /// A message was sent that was in a page under this key. The page is needed no more for it.
     pub fn record_launched_of_page(&mut self, number: StoreNumber, before: Key, delivery: &OutgoingMessage) {
+        self.sent_while_crowded += if self.is_crowded() { delivery.size() } else { 0 };
         // If only the first of two is on disk, it is there once nevertheless.
         self.record_delivery(number, &OutgoingMessage { key: before, ..delivery.clone() }, true);
         if before != delivery.key {

@@ -73,7 +73,23 @@ impl Persistence {
         self.standstill.wait(id, (self.setup.clock)());
     }
 
-    /// The clients that have waited for room in the journal, if there is some.
+    /// Whether messages may be sent out of pages: each is recorded as a whole then. If there is no room because all of it is needed, some may nevertheless
+    /// when that has been written again, or there would never be more.
+    pub fn may_send_pages(&self) -> bool {
+        !self.is_crowded() || self.sent_while_crowded < CROWDED
+    }
+
+    /// A client, to which messages in pages would be sent, waits until that may be.
+    pub fn wait_to_send(&mut self, id: ConnectionId) {
+        self.standstill.hold(id, (self.setup.clock)());
+    }
+
+    /// Clients that have waited for that, if it may be.
+    pub fn may_send(&mut self) -> Vec<ConnectionId> {
+        if self.may_send_pages() { self.standstill.try_unsent() } else { Vec::new() }
+    }
+
+    /// The clients that have waited for room in the journal, if there is some. Behind [`may_send`](Self::may_send).
     pub fn have_room(&mut self) -> Vec<ConnectionId> {
         if self.standstill.waiting() == 0 || self.is_crowded() {
             return Vec::new();
@@ -81,7 +97,7 @@ impl Persistence {
         let (waiting, told) = self.standstill.end((self.setup.clock)());
         if let Some(waited) = told {
             let (shard, seconds) = (self.own, waited.as_secs());
-            tracing::info!(shard, seconds, "storage: there is room again, publishers are served");
+            tracing::info!(shard, seconds, "storage: there is room again, clients are served");
         }
         waiting
     }
@@ -111,7 +127,7 @@ impl Persistence {
             waiting,
             needed,
             segments,
-            "storage: publishers wait, the journal has no room: {why}. There is room {until}"
+            "storage: clients wait, the journal has no room: {why}. There is room {until}"
         );
     }
 
@@ -163,6 +179,7 @@ impl Persistence {
             self.setup.journal.archive_below(below);
             let records = self.recorded();
             self.rewriting = Rewriting::Done { below, live: usize::MAX, records, is_fitted: false };
+            self.sent_while_crowded = 0;
         }
         let Rewriting::Done { below, live, is_fitted, .. } = &mut self.rewriting else { return };
         let journal = &mut self.setup.journal;

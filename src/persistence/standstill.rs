@@ -1,4 +1,5 @@
-//! Publishers that wait because the journal has no room: an operator hears of it if that lasts, and when it is over.
+//! Clients that wait because the journal has no room: publishers, and those whose messages are in pages of the archive, since these are recorded when
+//! they are sent. An operator hears of it if that lasts, and when it is over.
 
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ const TOLD_AFTER: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Standstill {
     waiting: Vec<ConnectionId>,
+    /// Those that are sent nothing out of pages.
+    unsent: Vec<ConnectionId>,
     since: Option<Duration>,
     is_told: bool,
 }
@@ -22,14 +25,25 @@ impl Standstill {
         self.since.get_or_insert(now);
     }
 
-    /// How many wait; some may have left.
-    pub fn waiting(&self) -> usize {
-        self.waiting.len()
+    /// One more is sent nothing.
+    pub fn hold(&mut self, id: ConnectionId, now: Duration) {
+        self.unsent.push(id);
+        self.since.get_or_insert(now);
     }
 
-    /// They wait no more. Says for how long they did, too, if it was told that they do.
+    /// How many wait; some may have left.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len() + self.unsent.len()
+    }
+
+    /// Those that are sent nothing are tried again. For how long it lasts is counted on.
+    pub fn try_unsent(&mut self) -> Vec<ConnectionId> {
+        std::mem::take(&mut self.unsent)
+    }
+
+    /// They wait no more, but for those that are sent nothing. Says for how long they did, too, if it was told that they do.
     pub fn end(&mut self, now: Duration) -> (Vec<ConnectionId>, Option<Duration>) {
-        let Standstill { waiting, since, is_told } = std::mem::take(self);
+        let Standstill { waiting, since, is_told, .. } = std::mem::take(self);
         (waiting, since.filter(|_| is_told).map(|since| now.saturating_sub(since)))
     }
 
@@ -62,6 +76,9 @@ mod tests {
         standstill.wait(id, at(110)());
         assert!(standstill.is_to_be_told(at(115)) && !standstill.is_to_be_told(at(116)));
         assert!(standstill.told_at().is_none() && standstill.waiting() == 1);
+        standstill.hold(id, at(116)());
+        assert_eq!((standstill.waiting(), standstill.try_unsent()), (2, vec![id]));
         assert_eq!(standstill.end(at(130)()), (vec![id], Some(at(20)())));
+        assert_eq!(standstill.waiting(), 0);
     }
 }

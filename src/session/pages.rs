@@ -187,6 +187,8 @@ pub(super) struct Pages {
     emptied: Vec<PageKeys>,
     /// The first key of the page that is being read.
     reading: Option<Key>,
+    /// No more pages are made: the session is to move, which waits until none is under way.
+    is_held: bool,
     /// How many messages are in the archive alone, and their bytes.
     archived: (usize, usize),
     /// The memory of the keys of all pages, in bytes.
@@ -208,6 +210,7 @@ impl Pages {
             read_bytes: 0,
             emptied: Vec::new(),
             reading: None,
+            is_held: false,
             archived: (0, 0),
             keys: 0,
         };
@@ -435,6 +438,16 @@ impl Pages {
     /// Whether messages of a page are still in the queue, since it is not known to be persisted, or one is being read.
     pub fn is_any_under_way(&self) -> bool {
         self.reading.is_some() || self.pages.back().is_some_and(|page| page.copies == Copies::Queue)
+    }
+
+    /// No more pages are made, or some may be again.
+    pub fn hold(&mut self, is_held: bool) {
+        self.is_held = is_held;
+    }
+
+    /// Whether none are.
+    pub fn is_held(&self) -> bool {
+        self.is_held
     }
 
     /// The keys of pages of which nothing is left.

@@ -190,6 +190,11 @@ impl Queue {
         self.waiting.next(order)
     }
 
+    /// Whether the message that is to be sent next is in a page.
+    pub fn is_next_of_page(&self, order: QueueType) -> bool {
+        self.next(order).is_some_and(|next| self.waiting.has_copy(next.key))
+    }
+
     /// The message that is to be sent next has another key from here on.
     pub(super) fn renumber_next(&mut self, order: QueueType, key: Key) {
         self.waiting.renumber_next(order, key);

@@ -8,6 +8,7 @@ use super::message::ShardMessage;
 use super::page_answers;
 use super::recording;
 use super::rewriting::{adopt_some, begin_to_rewrite, rewrite_some};
+use super::sending;
 use crate::archive;
 use crate::connection::PauseReason;
 use crate::hooks::Chain;
@@ -105,7 +106,7 @@ pub(super) fn settle<C: Chain>(shard: &mut Shard<C>) {
 /// Clients that waited for the journal are served, if it has room.
 fn serve_uncrowded<C: Chain>(clients: &mut Clients<C>) {
     let Some(persistence) = &mut clients.persistence else { return };
-    for id in persistence.have_room() {
-        clients.serve_later(id, PauseReason::Disk);
-    }
+    let (may_send, waiting) = (persistence.may_send(), persistence.have_room());
+    may_send.into_iter().for_each(|id| sending::wait_no_more(clients, id));
+    waiting.into_iter().for_each(|id| clients.serve_later(id, PauseReason::Disk));
 }

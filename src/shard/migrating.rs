@@ -111,6 +111,7 @@ impl<C: Chain> Shard<C> {
         let to = self.migration.slots.owner(&session.client.subscriber);
         if to == clients.setup.id {
             // Its slot is here again.
+            session.outbound.queue.paged_mut().hold_pages(false);
             let waits = session.migration.is_none();
             session
                 .connection
@@ -141,8 +142,9 @@ impl<C: Chain> Shard<C> {
             connection.id
         });
         if is_paging || !clients.persistence.as_deref().is_none_or(|persistence| persistence.may_move(stored, id)) {
-            // It does nothing more meanwhile: who goes on to take what waits would have page after page read, and never leave. Once it is announced, the
-            // new owner says of nothing that it is on disk before it has come.
+            // It does nothing more meanwhile: who goes on to take what waits would have page after page read, and for whom much comes, page after page made,
+            // and neither would ever leave. Once it is announced, the new owner says of nothing that it is on disk before it has come.
+            session.outbound.queue.paged_mut().hold_pages(true);
             return false;
         }
         let token = clients.agenda.number();
@@ -197,6 +199,7 @@ impl<C: Chain> Shard<C> {
         let (routed, received) = (routing.sequence(), routing.received_up_to());
         (session.outbound.replay_waits, session.outbound.stall_watch) = (false, None);
         session.outbound.queue.paged_mut().unload();
+        session.outbound.queue.paged_mut().hold_pages(false);
         let mut transfer = Transfer::pack(clients.setup.id, token, session, connection, routed, received);
         transfer.replay_bytes = replay.as_ref().map_or(0, |replay| replay.size());
         transfer.replay = replay;

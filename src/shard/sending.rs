@@ -62,6 +62,31 @@ pub(super) fn wait<C: Chain>(clients: &mut Clients<C>, index: u32) {
     }
 }
 
+/// Whether a client has to wait for what comes next: it is in a page of the archive, of which all is recorded that is sent, and the journal has no room.
+fn waits_for_room<C: Chain>(clients: &mut Clients<C>, index: u32, id: ConnectionId) -> bool {
+    let Clients { persistence: Some(persistence), sessions, connections, .. } = clients else { return false };
+    let Some(session) = sessions.get(index) else { return false };
+    let outbound = &session.outbound;
+    let is_of_page = || outbound.queue.is_next_of_page(session.settings.queue.order) && !outbound.has_unsent();
+    if outbound.queue.pages_id().is_none() || persistence.may_send_pages() || !is_of_page() {
+        return false;
+    }
+    if let Some(connection) = connections.get_mut(id)
+        && !std::mem::replace(&mut connection.waits_to_send, true)
+    {
+        persistence.wait_to_send(id);
+    }
+    true
+}
+
+/// There is room for what a client has waited for.
+pub(super) fn wait_no_more<C: Chain>(clients: &mut Clients<C>, id: ConnectionId) {
+    if let Some(connection) = clients.connections.get_mut(id) {
+        connection.waits_to_send = true;
+        clients.agenda.turn.wait(id, Line::Sending);
+    }
+}
+
 #[inline(never)]
 fn send<C: Chain>(clients: &mut Clients<C>, index: u32) {
     let mut is_shorter = false;
@@ -79,6 +104,9 @@ fn send<C: Chain>(clients: &mut Clients<C>, index: u32) {
 fn send_until_a_drop<C: Chain>(clients: &mut Clients<C>, index: u32) -> Option<(OutgoingMessage, DropReason)> {
     let id = clients.sessions.get(index)?.connection?;
     if clients.persistence.is_some() && recording::is_output_held(clients, id) {
+        return None;
+    }
+    if clients.persistence.is_some() && waits_for_room(clients, index, id) {
         return None;
     }
     let session = clients.sessions.get_mut(index)?;

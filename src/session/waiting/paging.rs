@@ -67,6 +67,9 @@ impl Waiting {
         looks: usize,
         mut add: impl FnMut(&OutgoingMessage) -> bool,
     ) -> Option<Key> {
+        if self.pages.as_ref().is_some_and(|pages| pages.is_held()) {
+            return None;
+        }
         let (mut keys, mut bytes, mut walk) = (Vec::new(), 0, std::mem::take(&mut self.paged));
         for _ in 0..looks {
             let before = walk;
@@ -91,6 +94,13 @@ impl Waiting {
         let first = pages.add(keys, bytes);
         self.count();
         first
+    }
+
+    /// Until it is said otherwise, messages become no pages.
+    pub fn hold_pages(&mut self, are_held: bool) {
+        if let Some(pages) = &mut self.pages {
+            pages.hold(are_held);
+        }
     }
 
     /// A page that messages have become is persisted: they are in the archive alone from here on. How many these are.

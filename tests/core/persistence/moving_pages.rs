@@ -101,3 +101,28 @@ fn who_takes_page_after_page_moves() {
     got.extend(numbers(&absent.drained(&mut world)));
     assert_eq!(got, (0..300).collect::<Vec<_>>());
 }
+
+/// So does a session for which so much comes that there is always a page under way.
+#[test]
+fn for_whom_page_after_page_is_made_moves() {
+    let mut world = gathering(10);
+    let (id, publisher) = filled(&mut world, 9);
+    world.stores().is_archive_held = true;
+    for number in 9..400 {
+        publisher.publish(&mut world, "t", &text(number), QoS::AtLeastOnce, 1);
+        if number == 50 {
+            assert!(world.stores().pages() > 0);
+            move_slot(&mut world, &id, 0);
+        }
+        if number % 3 == 0 {
+            world.stores().is_archive_held = false;
+            world.work_at_the_archive();
+            world.stores().is_archive_held = true;
+        }
+        world.advance(Duration::from_millis(20));
+        if world.shards[0].resource_counts().sessions == 1 {
+            return;
+        }
+    }
+    panic!("it has not moved");
+}

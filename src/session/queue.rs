@@ -116,9 +116,9 @@ impl Queue {
     }
 
     /// Whether messages are here that had come when this was the [`next_place`](Self::next_place). True for some that came later, if places
-    /// between have become empty.
+    /// between have become empty, or they are in pages.
     pub fn has_any_before(&self, place: u64) -> bool {
-        self.waiting.is_any_archived() || !self.is_empty() && self.waiting.first_place() < place
+        self.waiting.is_any_in_pages() || !self.is_empty() && self.waiting.first_place() < place
     }
 
     /// The memory it takes, in bytes, with all messages.

@@ -57,6 +57,11 @@ impl Waiting {
         self.pages.as_ref().is_some_and(|pages| pages.is_any_archived())
     }
 
+    /// Whether messages are in the archive, or were read from there.
+    pub fn is_any_in_pages(&self) -> bool {
+        self.pages.as_ref().is_some_and(|pages| pages.len() > 0)
+    }
+
     /// The next messages that are in no page yet become one, under this number if it is the first: they are given to `add`, in order, up to one
     /// that it does not take. Gives the first key; none if there are no such messages. They stay where they are until it is [persisted](Self::persisted).
     /// What came through a shared subscription is passed over: another member may get it; so is what is not stored. `looks`: so many places are

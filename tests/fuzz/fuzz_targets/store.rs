@@ -18,8 +18,8 @@ use moormq::message::Publication;
 use moormq::numbers::{Decision, DecisionNumber, StoreNumber};
 use moormq::persistence::{Durability, Paging, PersistenceSetup};
 use moormq::records::{
-    Contents, Delivery, DeliveryBuffer, Image, NewPage, Offline, PageBuilder, Record, SessionRecord, Share, StoredIds,
-    StoredMessage, StoredSession, WallClock, WallTime,
+    Contents, Counts, Delivery, DeliveryBuffer, Image, NewPage, Offline, PageBuilder, Record, SessionRecord, Share,
+    StoredIds, StoredMessage, StoredSession, WallClock, WallTime,
 };
 use moormq::session::{Key, OutgoingMessage, Subscription, SubscriptionIds};
 use moormq::shard::{Input, Output, Setup, Shard, TurnLimits};
@@ -337,7 +337,9 @@ fn whole(contents: &Contents) -> Vec<String> {
         format!("{} {header:?} {pages:?} {keys:?}", seen(session))
     });
     let retained = contents.retained().map(|(mountpoint, message)| format!("{mountpoint} {:?}", message.publication()));
-    let others = (contents.counts(), contents.displaced(), contents.undecided(), contents.orphans());
+    // A number that another journal has replaced is known or not, as journals are read: what is passed over is no content.
+    let counts = Counts { passed_over: 0, ..contents.counts() };
+    let others = (counts, contents.displaced(), contents.undecided(), contents.orphans());
     sessions.chain(retained).chain([format!("{others:?} {:?}", contents.last_decision())]).collect()
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::report::StoreReport;
-use super::rewriting::{Layout, Rewritten, rewrite};
+use super::rewriting::{Layout, Rewritten, rewrite, shortest_segment};
 use super::view::StoreView;
 use crate::storage::{ReadOnlyStore, StorageError, StoreDirectory};
 
@@ -18,7 +18,8 @@ pub struct Compacted {
     pub bytes_before: u64,
 }
 
-/// Compacts the store at `path`. It has as many shards as before, and segments as long as before. `now` is the time in seconds since 1970.
+/// Compacts the store at `path`. It has as many shards as before, and segments as long as before; of a copy, whose files end with what is in them, as
+/// long as they have to be. `now` is the time in seconds since 1970.
 ///
 /// A store that is damaged is compacted only if `despite_damage`: what cannot be read is gone from it, and the old journals are kept beside the new ones.
 ///
@@ -41,9 +42,9 @@ pub fn compact(path: &Path, despite_damage: bool, now: u64) -> Result<Compacted,
     let (Some(segment_bytes), Some(last)) = (lengths().max().copied(), view.journals.last()) else {
         return Err(StorageError::new(path, "has no journals: there is nothing to compact"));
     };
-    let layout = Layout { shards: last.shard + 1, segment_bytes };
-    let records_before = view.journals.iter().map(|journal| journal.records).sum();
     let (bytes_before, largest) = (lengths().sum(), view.largest_record());
+    let layout = Layout { shards: last.shard + 1, segment_bytes: segment_bytes.max(shortest_segment(largest)) };
+    let records_before = view.journals.iter().map(|journal| journal.records).sum();
     let mut directory = StoreDirectory::open_or_create(path, now)?;
     if *directory.facts() != facts {
         return Err(StorageError::new(path, "was used by a broker meanwhile: nothing was changed, try again"));

@@ -29,6 +29,15 @@ pub struct Rewritten {
     pub most_segments: usize,
 }
 
+fn frame_for(largest_record: usize) -> usize {
+    (largest_record + 2 * MOST_DELIVERIES).next_multiple_of(BLOCK).max(LEAST_FRAME)
+}
+
+/// The length of the shortest segments, in bytes, into which what has records of this length can be written.
+pub(super) fn shortest_segment(largest_record: usize) -> u64 {
+    (frame_for(largest_record) + BLOCK) as u64
+}
+
 /// Writes `contents`, whose times go by `clock`, into new journals of the store in `directory`, of which this is boot `boot`; and has these take the place
 /// of all there are, which are kept if `keeps_old`. They are read once more before that. `pages` are those of its archive, which
 /// stay as they are.
@@ -47,7 +56,7 @@ pub(super) fn rewrite(
 ) -> Result<Rewritten, StorageError> {
     let seed = directory.facts().slot_seed;
     let (path, owners) = (directory.path().to_owned(), Owners { shards: layout.shards as usize, seed });
-    let frame_bytes = (largest_record + 2 * MOST_DELIVERIES).next_multiple_of(BLOCK).max(LEAST_FRAME);
+    let frame_bytes = frame_for(largest_record);
     let longest = (layout.segment_bytes.saturating_sub(BLOCK as u64)).min(LARGEST_FRAME as u64);
     if frame_bytes as u64 > longest {
         let problem = format!(

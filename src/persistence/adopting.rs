@@ -51,8 +51,9 @@ pub(super) struct Adoptions {
     /// Which numbers those that have come had before. It is said as often as they are recorded: so it is known for as long as anything is recorded of
     /// the old ones.
     replaced: BTreeMap<StoreNumber, StoreNumber>,
-    /// With so many records all that came is whole.
+    /// With so many records all that came is whole, or is stored from now on; and all that came.
     whole: u64,
+    moves_whole: u64,
 }
 
 impl Adoptions {
@@ -105,9 +106,12 @@ impl Adoptions {
         self.under_way.iter().any(is_due)
     }
 
-    /// One is recorded, with which there are so many records.
-    pub fn end(&mut self, records: u64) {
+    /// One is recorded, with which there are so many records; `has_come`: from another shard.
+    pub fn end(&mut self, records: u64, has_come: bool) {
         self.whole = records;
+        if has_come {
+            self.moves_whole = records;
+        }
     }
 
     /// Whether there is more to be recorded of any than its last record.
@@ -134,5 +138,10 @@ impl Adoptions {
     /// Whether what is recorded counts, when so many records are on disk.
     pub fn are_whole(&self, committed: u64) -> bool {
         self.under_way.is_empty() && self.whole <= committed
+    }
+
+    /// The same, but for sessions that are to be stored from now on: nobody else is promised anything of those.
+    pub fn are_moves_whole(&self, committed: u64) -> bool {
+        self.under_way.iter().all(|adoption| adoption.from.is_none()) && self.moves_whole <= committed
     }
 }

@@ -107,7 +107,7 @@ impl Persistence {
         self.catch_up();
         let journal = &self.setup.journal;
         self.on_disk.commits.follow(journal.flushed(), journal.fsynced());
-        if self.counts() {
+        if self.moves_count() {
             self.on_disk.decisions.are_committed(self.on_disk.records());
         }
         self.write_those_deferred();

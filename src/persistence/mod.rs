@@ -339,8 +339,13 @@ impl Persistence {
         }
     }
 
-    /// Whether what is on disk counts: a session that has come does not before all of it is.
+    /// Whether what is on disk counts: a session that has come, or is stored from now on, does not before all of it is.
     fn counts(&self) -> bool {
         self.adoptions.are_whole(self.on_disk.records())
+    }
+
+    /// Whether it does for other shards, which may be waited for by a session that is stored from now on.
+    fn moves_count(&self) -> bool {
+        self.adoptions.are_moves_whole(self.on_disk.records())
     }
 }

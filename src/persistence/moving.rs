@@ -50,7 +50,7 @@ impl Persistence {
 
     /// The next shard that is to be told that what came from it is on disk, and by which token it came.
     pub fn next_stored(&mut self) -> Option<(usize, u64)> {
-        if !self.counts() {
+        if !self.moves_count() {
             return None;
         }
         self.on_disk.elsewhere.next_answer(self.on_disk.records())
@@ -71,6 +71,11 @@ impl Persistence {
     pub fn next_to_adopt(&mut self) -> Option<(u32, Cursor)> {
         let adoption = self.adoptions.next(&self.on_disk)?;
         Some((adoption.session.0, std::mem::replace(&mut adoption.at, Cursor::End)))
+    }
+
+    /// Whether sessions are to come here from other shards, or have come and are not recorded yet: what is published for them counts when they are whole.
+    pub fn is_any_moving(&self) -> bool {
+        self.is_any_arriving || self.adoptions.is_any_being_recorded()
     }
 
     /// Whether one of which all was recorded but that it is whole waits for nothing any more.
@@ -97,7 +102,7 @@ impl Persistence {
     /// All of a session is recorded.
     pub fn is_adopted(&mut self, adoption: &Adoption) {
         let records = self.recorded();
-        self.adoptions.end(records);
+        self.adoptions.end(records, adoption.from.is_some());
         if let Some((from, token)) = adoption.from {
             self.on_disk.elsewhere.owe_at(from, token, records);
         }

@@ -115,8 +115,12 @@ impl Persistence {
         !stays
     }
 
-    /// Pages of a session go of which nothing is left.
+    /// Pages of a session go of which nothing is left; not of one that is arriving: as long as it is not whole here, it may be that its old number counts,
+    /// of which nothing need be on disk that was sent out of them.
     pub fn let_go_emptied<S>(&mut self, session: &mut Session<S>) {
+        if session.stored.is_some_and(|number| self.is_arriving(number)) {
+            return;
+        }
         if let (Some(id), Some(pages)) = (session.outbound.queue.pages_id(), &mut self.pages) {
             session.outbound.queue.paged_mut().take_emptied().into_iter().for_each(|keys| pages.delete(id, keys));
         }

@@ -68,7 +68,9 @@ pub(super) fn settle<C: Chain>(shard: &mut Shard<C>) {
     if shard.pubsub.clients.persistence.as_ref().is_some_and(|persistence| persistence.is_any_adoption_due()) {
         adopt_some(&mut shard.pubsub);
     }
-    let is_any_arriving = shard.migration.incoming.is_any_arriving();
+    // What was buffered for a session is recorded when it is in its queue.
+    let is_any_arriving =
+        shard.migration.incoming.is_any_arriving() || shard.pubsub.clients.agenda.remnants.is_any_buffered();
     let are_wills_waiting = !shard.pubsub.wills.is_empty();
     let clients = &mut shard.pubsub.clients;
     let fan_outs = &clients.delivery.fan_outs;

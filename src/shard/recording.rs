@@ -106,8 +106,8 @@ pub(super) fn record_retained<C: Chain>(
 /// Whether messages are under way here that are not delivered at once: what was published just now may be one of them. Then it counts as a letter to
 /// this shard itself, which is open until they are.
 fn is_later<C: Chain>(pubsub: &mut PubSub<C>) -> bool {
-    let is_any_arriving = pubsub.clients.persistence.as_ref().is_some_and(|one| one.is_any_arriving);
-    let is_later = is_any_arriving || !pubsub.wills.is_empty() || !pubsub.clients.delivery.fan_outs.is_empty();
+    let is_any_moving = pubsub.clients.persistence.as_ref().is_some_and(|one| one.is_any_moving());
+    let is_later = is_any_moving || !pubsub.wills.is_empty() || !pubsub.clients.delivery.fan_outs.is_empty();
     if let Some(persistence) = pubsub.clients.persistence.as_mut().filter(|_| is_later) {
         persistence.write_to_self();
     }

@@ -86,6 +86,11 @@ impl<S> Remnants<S> {
         self.messages.extend(at.and_then(|at| self.waiting_for_page.remove(at)));
     }
 
+    /// Whether messages that were buffered for sessions on their way are in no queue yet.
+    pub fn is_any_buffered(&self) -> bool {
+        !(self.coming.is_empty() && self.abandoned.is_empty() && self.without_room.2.is_empty())
+    }
+
     /// Whether nothing is left, but for what waits for room or for the archive.
     pub fn is_empty(&self) -> bool {
         self.memberships.is_empty()

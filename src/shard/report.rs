@@ -68,8 +68,9 @@ pub struct ResourceCounts {
     pub deadlines: usize,
 }
 
-/// Of the queues of sessions and connections one that is longer than it may be, for tests; none if none is. Looks at all of them.
-pub fn bound_that_is_exceeded<C: Chain>(shard: &Shard<C>) -> Option<String> {
+/// Of the queues of sessions and connections one that is longer than it may be, for tests; none if none is. Looks at all of them. `back`: so many bytes
+/// may have come back to the queue of a session when the broker died, as it was not on disk that they were in flight.
+pub fn bound_that_is_exceeded<C: Chain>(shard: &Shard<C>, back: usize) -> Option<String> {
     let clients = &shard.pubsub.clients;
     let most_output = clients.flow.most();
     if let Some((what, count, most)) = shared_bound_that_is_exceeded(shard) {
@@ -84,7 +85,7 @@ pub fn bound_that_is_exceeded<C: Chain>(shard: &Shard<C>) -> Option<String> {
         let limits = if keeps { own.while_publishers_wait(clients.setup.under_way()) } else { own };
         let queue = &session.outbound.queue;
         let queued = queue.bytes();
-        if !limits.bytes.allows(queued - queue.paged().bytes_in_doubt()) {
+        if !limits.bytes.allows(queued.saturating_sub(queue.paged().bytes_in_doubt() + back)) {
             return Some(format!("{queued} bytes wait for {}", session.client.subscriber));
         }
         if let Some(MigrationState::Arriving(arriving)) = &session.migration

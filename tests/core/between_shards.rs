@@ -324,7 +324,7 @@ fn who_publishes_behind_wills_waits_when_that_is_much() {
             stuck.turns(3, false);
             stuck.world.hang_up_quietly(publisher);
             stuck.turns(3, false);
-            assert_eq!(bound_that_is_exceeded(&stuck.world.shards[0]), None);
+            assert_eq!(bound_that_is_exceeded(&stuck.world.shards[0], 0), None);
         }
         let mut got = Vec::new();
         for _ in 0..all {

@@ -444,7 +444,7 @@ fn drops_by_turn(world: &mut Hooked, script: &Script, bystander: &mut Client) ->
         world.carry_out_outputs();
         assert_eq!(bystander.received(world), [Got::Pingresp]);
         world.send_quietly(bystander.socket, &[0xC0, 0]);
-        assert_eq!(bound_that_is_exceeded(&world.shards[last]), None);
+        assert_eq!(bound_that_is_exceeded(&world.shards[last], 0), None);
         drops.push(dropped(script).len());
     }
     drops

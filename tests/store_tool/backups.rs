@@ -242,6 +242,10 @@ fn a_backup_under_load_is_a_store_of_one_moment() {
         assert!(said.code == Some(0) && said.out.ends_with(": no damage\n"), "{said:?}");
         let waiting = waiting_in(&copy);
         check(&waiting, sessions, &before, &behind);
+        // Its files end with what is in them: they are made longer.
+        let said = store("compact", &copy, &[]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert_eq!(waiting_in(&copy), waiting);
         let restored = Broker::start(&copy, later);
         take_all(&restored, &waiting);
         restored.stop();

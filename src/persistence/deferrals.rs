@@ -50,12 +50,6 @@ impl Deferrals {
         Some((deferred, !awaited.letters.is_empty()))
     }
 
-    /// Whether it is to be recorded that a will of this session was published.
-    pub fn is_will_going(&self, session: StoreNumber) -> bool {
-        let is_it = |one: &Deferred| matches!(one, Deferred::WillGone(decision) if decision.session == session);
-        self.waiting.iter().any(|(_, deferred)| is_it(deferred))
-    }
-
     /// How many there have been.
     pub fn count(&self) -> u64 {
         self.done + self.waiting.len() as u64

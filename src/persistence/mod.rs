@@ -91,7 +91,7 @@ use crate::codec::PacketId;
 use crate::journal::{Class, Journal, Refused, Sync};
 use crate::numbers::{Decision, DecisionNumber};
 use crate::records::{Beginning, Record, WallClock};
-use crate::session::StoreNumber;
+use crate::session::{StoreNumber, Will};
 
 /// With less room than this in the journal, nothing is published that may have to be recorded: so much may follow from what is served
 /// already.
@@ -179,6 +179,8 @@ pub struct Persistence {
     wills_to_come: BTreeMap<StoreNumber, (u32, u64)>,
     /// Those of which that is to be recorded now.
     new_wills: Vec<(u32, u64)>,
+    /// Wills that were published, of which that is to be recorded: until then they are what is recorded of their sessions, whatever will these have by now.
+    wills_going: BTreeMap<StoreNumber, Will>,
     renewal: Renewal,
     /// Where the journal is cut for a copy.
     cutting: Cutting,
@@ -219,6 +221,7 @@ impl Persistence {
             crashed: BTreeSet::new(),
             wills_to_come: BTreeMap::new(),
             new_wills: Vec::new(),
+            wills_going: BTreeMap::new(),
             renewal: if renews { Renewal::UnderWay } else { Renewal::None },
             setup,
             deferrals: Deferrals::default(),

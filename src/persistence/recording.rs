@@ -10,8 +10,8 @@ use crate::codec::{PacketId, QoS};
 use crate::config::StoredDurability;
 use crate::message::{Message, Publication};
 use crate::numbers::{Decision, DecisionNumber};
-use crate::records::{Delivery, DeliveryBuffer, Offline, Record, SessionRecord, StoredMessage};
-use crate::session::{Key, OutgoingMessage, PageKeys, Session, StoreNumber, Subscription, packet_id};
+use crate::records::{Delivery, DeliveryBuffer, Offline, Record, SessionRecord, StoredMessage, StoredWill};
+use crate::session::{Key, OutgoingMessage, PageKeys, Session, StoreNumber, Subscription, Will, packet_id};
 use crate::sharding::ShardSet;
 use crate::time::Time;
 use crate::topic::TopicFilter;
@@ -24,10 +24,26 @@ impl Persistence {
         let now = self.setup.wall.to_wall(now);
         let decided = self.on_disk.decisions.written(number, session.last_decision);
         let (replaces, is_arriving) = self.adoptions.of(number);
-        let record = SessionRecord::of(session, number, now, self.setup.wall);
+        let mut record = SessionRecord::of(session, number, now, self.setup.wall);
+        let going = self.wills_going.remove(&number);
+        if let Some(will) = &going {
+            record.will = Some(StoredWill::of(will, self.setup.wall));
+            record.offline = record.offline.map(|offline| Offline { has_will: true, will_due: now, ..offline });
+        }
         let offline = record.offline.filter(|_| !self.crashed.contains(&number));
         let record = SessionRecord { decided, replaces, is_arriving, offline, ..record };
         self.write(&Record::Session(Box::new(record)));
+        self.wills_going.extend(going.map(|will| (number, will)));
+    }
+
+    /// The will of a session is published. After a crash it is once more, as long as it is not recorded that it was.
+    pub fn will_goes(&mut self, session: StoreNumber, will: &Will) {
+        self.wills_going.entry(session).or_insert_with(|| will.clone());
+    }
+
+    /// Whether that is still to be recorded.
+    pub fn is_will_going(&self, session: StoreNumber) -> bool {
+        self.wills_going.contains_key(&session)
     }
 
     /// What the hooks keep with a session is this now.
@@ -53,7 +69,7 @@ impl Persistence {
 
     /// A client has come to a session, at this place with this instance number, of which that is recorded.
     pub fn client_came(&mut self, number: StoreNumber, session: (u32, u64)) {
-        if self.deferrals.is_will_going(number) {
+        if self.is_will_going(number) {
             self.wills_to_come.insert(number, session);
         }
     }

@@ -77,6 +77,7 @@ impl Persistence {
             }
             Deferred::WillGone(decision) => {
                 self.write(&Record::WillGone(decision.session, decision.number));
+                self.wills_going.remove(&decision.session);
                 self.new_wills.extend(self.wills_to_come.remove(&decision.session));
                 Some(decision)
             }

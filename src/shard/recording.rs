@@ -146,7 +146,8 @@ pub(super) fn record_client<C: Chain>(clients: &mut Clients<C>, index: u32) -> O
             persistence.promise(number, session.settings.durability);
             persistence.record_session(number, session, clients.agenda.now());
             persistence.client_came(number, (index, session.instance));
-            None
+            // The will before is recorded still, and not that of this client.
+            persistence.is_will_going(number).then_some(session.last_decision)
         }
         (false, Some(_)) => {
             // It ends with its connection, or with the broker.
@@ -231,6 +232,9 @@ pub(super) fn depend_on_will<S>(
     will: &mut Will,
 ) -> Option<Decision> {
     let decision = decide(persistence, session)?;
+    if let Some(persistence) = persistence {
+        persistence.will_goes(decision.session, will);
+    }
     will.message = depending(&will.message, in_messages(persistence, decision));
     Some(decision)
 }

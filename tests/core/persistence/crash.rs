@@ -366,6 +366,33 @@ fn the_will_of_who_takes_over_is_not_forgotten_with_the_one_before() {
     }
 }
 
+/// The session is on disk with its next client, or without it, and that the will of the one before was published is not: it is when the broker starts again.
+#[test]
+fn a_will_that_goes_is_not_forgotten_when_the_next_client_is_on_disk() {
+    for (mut world, is_taken_over) in [true, false].into_iter().flat_map(|is| worlds().map(move |world| (world, is))) {
+        let shard = last(&world);
+        let mut watcher = kept(&mut world, 0, "watcher");
+        watcher.subscribed(&mut world, "will/#", QoS::AtLeastOnce);
+        world.hang_up(watcher.socket);
+        let id = id_owned_by(&world, shard, "c");
+        let will = Some(Will { topic: "will/1", payload: b"gone", qos: QoS::AtLeastOnce, ..Will::default() });
+        let (client, _) = Client::connect(&mut world, 0, &id, ConnectOptions { will, ..ConnectOptions::kept(V5) });
+        world.hold_commits();
+        if !is_taken_over {
+            world.hang_up(client.socket);
+        }
+        let mut next = Client::send_connect(&mut world, 0, &id, ConnectOptions::kept(V5));
+        world.commit_on(shard);
+        if shard > 0 {
+            assert_eq!(next.received(&mut world), [], "it waits for that");
+        }
+        let mut world = killed(world);
+        let mut watcher = kept(&mut world, 0, "watcher");
+        let topics: Vec<_> = watcher.publishes(&mut world).into_iter().map(|one| one.topic).collect();
+        assert_eq!(topics, ["will/1"], "{is_taken_over}, shard {shard}");
+    }
+}
+
 /// Each start begins another segment, so the third one has to make room, and does not do so before it is known until when sessions are kept.
 #[test]
 fn what_is_written_again_at_a_start_has_its_end() {

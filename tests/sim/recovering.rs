@@ -390,9 +390,8 @@ impl Judge {
         let known = &self.messages[message as usize];
         // Others may be another copy.
         let is_single = known.routes.len() == 1 && !known.retain && !self.is_shared(message);
-        // A broker that stops takes nothing that is behind a message which it does not take any more.
-        let is_unserved = self.setup.stops && !state.outgoing.is_empty();
-        let is_single = is_single && !is_unserved && !self.has_left(session);
+        // A broker that stops takes nothing that is behind a packet which it does not take any more.
+        let is_single = is_single && !self.setup.stops && !self.has_left(session);
         let was_freed = freed.iter().chain(&*returned).any(|(_, freed)| *freed == Some(message));
         let is_held = state.unfreed.iter().any(|(id, held)| *held == message && !settled.contains(id));
         if is_single && !was_freed && !is_held {

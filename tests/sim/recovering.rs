@@ -180,21 +180,30 @@ impl Judge {
     /// `is_current`: the judge knows of nothing that has happened to the session behind what was read.
     fn recover_will(&mut self, (session, serial): (usize, u32), found: &Found, is_current: bool) {
         let pending = self.sessions[session].will.take();
-        let Some(number) = self.connections[serial as usize].will else {
-            if found.has_will {
-                self.find(STRANGE, format!("a will of connection {serial}"));
-            }
-            return;
+        let own = self.connections[serial as usize].will;
+        let is_new = |number: u32| {
+            let message = &self.messages[number as usize];
+            message.times_as_will() == 0 && message.must != Some(false)
         };
-        let message = &self.messages[number as usize];
-        let is_new = message.times_as_will() == 0 && message.must != Some(false);
-        if !found.has_will {
+        if let Some(own) = own.filter(|own| found.will != Some(*own)) {
             let is_promised = self.sessions[session].disk.promised == Some(serial);
-            if is_new && is_current && (is_promised || !found.is_online) && (found.is_online || pending.is_some()) {
-                self.find(WILL, format!("that of connection {serial} is lost"));
+            if is_new(own) && is_current && (is_promised || !found.is_online) && (found.is_online || pending.is_some())
+            {
+                return self.find(WILL, format!("that of connection {serial} is lost"));
             }
-            return;
+            if found.will.is_some() {
+                // Its client had no CONNACK.
+                self.connections[serial as usize].will = None;
+            }
         }
+        let Some(number) = found.will else { return };
+        // That of a client before, which goes, is recorded until it has gone.
+        let mut before = self.sessions[session].disk.serials.iter().map(|serial| &self.connections[*serial as usize]);
+        if own != Some(number) && !before.any(|connection| connection.will == Some(number)) {
+            return self.find(STRANGE, format!("a will of connection {serial}"));
+        }
+        let is_new = is_new(number);
+        let message = &self.messages[number as usize];
         let was_published =
             message.times_as_will() > 0 && message.routes.last().is_some_and(|last| *last <= self.publications_at_rest);
         let was_forgotten = message.must == Some(false) && message.stored.decided_at < self.rests;

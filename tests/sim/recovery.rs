@@ -161,7 +161,8 @@ pub struct Found {
     pub is_online: bool,
     /// When it ends, in milliseconds since the history began.
     pub expires: Option<u64>,
-    pub has_will: bool,
+    /// The message that its will is.
+    pub will: Option<u32>,
     /// When that is due: at the end of the session at the latest.
     pub will_due: u64,
     pub subscriptions: Vec<(usize, Terms)>,
@@ -214,7 +215,7 @@ impl Found {
             number: stored.client.session_number,
             is_online: stored.offline.is_none(),
             expires: stored.offline.and_then(|offline| millis(offline.expires)),
-            has_will: stored.will.is_some(),
+            will: stored.will.as_ref().map(|will| message_of(will.message.payload())),
             will_due: stored.offline.and_then(|at| millis(at.will_due.min(at.expires))).unwrap_or(u64::MAX),
             subscriptions: subscriptions.collect(),
             incoming: stored.inbound.ids().map(|id| id.get()).collect(),

@@ -307,7 +307,8 @@ impl Judge {
             let (subject, publisher) = (one.subject, &self.subjects[key.0].id);
             let detail = format!(
                 "{}: message {number} of {publisher} to {} came after a later one, retained {retained}",
-                self.subjects[subject].id, TOPICS[key.1 % TOPICS.len()]
+                self.subjects[subject].id,
+                TOPICS[key.1 % TOPICS.len()]
             );
             self.find(ORDER, detail);
         }

@@ -31,7 +31,8 @@
 //! # Bounds
 //!
 //! The journal has its own. When it is full, or as much waits for its commit as may, what is recorded nevertheless waits here, in memory; and no
-//! client is served that publishes ([`Persistence::is_crowded`]), so that no more than a turn's worth comes.
+//! client is served that publishes ([`Persistence::is_crowded`]), so that no more than a turn's worth comes. Nor is one sent what is in pages, of which
+//! all is recorded that is sent, but for so much after each round of rewriting: [`Persistence::may_send_pages`].
 //!
 //! When queues have grown by [`Paging::memory`], they are moved to the archive, if there is one. What comes to them meanwhile comes on top.
 
@@ -150,7 +151,7 @@ pub struct Persistence {
     incoming: BTreeMap<(StoreNumber, u16), DecisionNumber>,
     deferrals: Deferrals,
     adoptions: Adoptions,
-    /// Whether sessions are to come here from other shards.
+    /// Whether sessions are to come here from other shards, or what was buffered for one that has come is in no queue yet.
     pub is_any_arriving: bool,
     standstill: Standstill,
     /// By the place among publications that are delivered together: deliveries to stored sessions.

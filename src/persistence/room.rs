@@ -91,7 +91,7 @@ impl Persistence {
 
     /// The clients that have waited for room in the journal, if there is some. Behind [`may_send`](Self::may_send).
     pub fn have_room(&mut self) -> Vec<ConnectionId> {
-        if self.standstill.waiting() == 0 || self.is_crowded() {
+        if !self.standstill.has_begun() || self.is_crowded() {
             return Vec::new();
         }
         let (waiting, told) = self.standstill.end((self.setup.clock)());

@@ -41,8 +41,14 @@ impl Standstill {
         std::mem::take(&mut self.unsent)
     }
 
-    /// They wait no more, but for those that are sent nothing. Says for how long they did, too, if it was told that they do.
+    /// Whether anybody has waited since the last one ended.
+    pub fn has_begun(&self) -> bool {
+        self.since.is_some()
+    }
+
+    /// They wait no more; those that are sent nothing are [tried](Self::try_unsent) by then. Says for how long they did, too, if it was told that they do.
     pub fn end(&mut self, now: Duration) -> (Vec<ConnectionId>, Option<Duration>) {
+        debug_assert!(self.unsent.is_empty(), "they are tried before");
         let Standstill { waiting, since, is_told, .. } = std::mem::take(self);
         (waiting, since.filter(|_| is_told).map(|since| now.saturating_sub(since)))
     }
@@ -80,5 +86,10 @@ mod tests {
         assert_eq!((standstill.waiting(), standstill.try_unsent()), (2, vec![id]));
         assert_eq!(standstill.end(at(130)()), (vec![id], Some(at(20)())));
         assert_eq!(standstill.waiting(), 0);
+        standstill.hold(id, at(140)());
+        assert_eq!(standstill.try_unsent(), [id]);
+        assert!(standstill.has_begun(), "it may have to wait again");
+        assert_eq!(standstill.end(at(141)()), (Vec::new(), None));
+        assert!(!standstill.has_begun() && standstill.told_at().is_none());
     }
 }

@@ -11,7 +11,7 @@ use super::output::Output;
 use super::pubsub::PubSub;
 use super::turn::TurnLimits;
 use crate::client::{SessionRequest, SubscriberId};
-use crate::connection::PauseReason;
+use crate::connection::{Connection, PauseReason};
 use crate::hooks::Chain;
 use crate::migration::{
     Begin, OutgoingSessions, Presence, PullAnswer, Ready, SessionAnnouncement, SlotsMoving, Waiting,
@@ -123,14 +123,13 @@ impl<C: Chain> Shard<C> {
         let (stored, is_paging) = (session.stored, session.outbound.queue.paged().is_any_under_way());
         let connection = session.connection.and_then(|id| clients.connections.get_mut(id));
         // One that was lost when it was to do nothing more here waits for the move.
-        let ends_here =
-            connection.as_ref().is_some_and(|one| one.is_lost && !one.pauses.contains(PauseReason::Migration));
+        let is_served =
+            |one: &&mut Connection<_>| one.is_pending() || one.is_lost && !one.pauses.contains(PauseReason::Migration);
         let is_busy = || {
             clients.agenda.is_stopping()
                 || subscribing.is_subscribing(index)
                 || clients.pending_hooks.is_busy(&session.client.subscriber)
-                || connection.as_ref().is_some_and(|one| one.is_pending())
-                || ends_here
+                || connection.as_ref().is_some_and(is_served)
         };
         match OutgoingSessions::may_begin(session.migration.as_ref(), is_busy) {
             Begin::Done => return true,

@@ -38,10 +38,16 @@ fn number_of<C: Chain>(clients: &Clients<C>, index: u32) -> Option<StoreNumber> 
 
 /// Something is recorded when all that was sent to other shards so far is on disk there, and this decision is.
 fn defer<C: Chain>(clients: &mut Clients<C>, deferred: Deferred, after: Option<DecisionNumber>) {
-    if let Some(persistence) = &mut clients.persistence {
-        clients.agenda.letters.iter().enumerate().for_each(|(shard, sent)| persistence.sent_letters(shard, *sent));
+    if let Some(persistence) = up_to_date(clients) {
         persistence.defer(deferred, after);
     }
+}
+
+/// What is recorded, which knows of all that was sent to other shards so far.
+fn up_to_date<C: Chain>(clients: &mut Clients<C>) -> Option<&mut Persistence> {
+    let persistence = clients.persistence.as_mut()?;
+    clients.agenda.letters.iter().enumerate().for_each(|(shard, sent)| persistence.sent_letters(shard, *sent));
+    Some(persistence)
 }
 
 /// The same of something for which messages were published just now.
@@ -54,10 +60,10 @@ fn defer_behind_messages<C: Chain>(pubsub: &mut PubSub<C>, deferred: Deferred, a
 #[cold]
 pub(super) fn behind_messages<C: Chain>(pubsub: &mut PubSub<C>, adoption: Adoption) -> Adoption {
     is_later(pubsub);
-    let clients = &mut pubsub.clients;
-    let Some(persistence) = &mut clients.persistence else { return adoption };
-    clients.agenda.letters.iter().enumerate().for_each(|(shard, sent)| persistence.sent_letters(shard, *sent));
-    persistence.behind_messages(adoption)
+    match up_to_date(&mut pubsub.clients) {
+        Some(persistence) => persistence.behind_messages(adoption),
+        None => adoption,
+    }
 }
 
 /// A stored session decides something. In the same input it has to be said what, and that is recorded with it.

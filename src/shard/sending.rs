@@ -103,10 +103,7 @@ fn send<C: Chain>(clients: &mut Clients<C>, index: u32) {
 
 fn send_until_a_drop<C: Chain>(clients: &mut Clients<C>, index: u32) -> Option<(OutgoingMessage, DropReason)> {
     let id = clients.sessions.get(index)?.connection?;
-    if clients.persistence.is_some() && recording::is_output_held(clients, id) {
-        return None;
-    }
-    if clients.persistence.is_some() && waits_for_room(clients, index, id) {
+    if clients.persistence.is_some() && (recording::is_output_held(clients, id) || waits_for_room(clients, index, id)) {
         return None;
     }
     let session = clients.sessions.get_mut(index)?;

@@ -210,17 +210,24 @@ fn nobody_has_connack_before_what_was_stored_is_gone_from_the_disk() {
     }
 }
 
+/// A session of class none of the first shard has taken a QoS 2 message, which the shard of a stored subscriber has not on disk. Gives the client ids of both, and
+/// the subscriber.
+fn taken_from_class_none(shards: usize) -> (Classes, String, String, Client) {
+    let mut world = stored_world(shards, open_config(), by_name);
+    let (id, subscriber_id) = (id_owned_by(&world, 0, "publisher"), id_owned_by(&world, 1, "subscriber"));
+    let (mut subscriber, _) = come(&mut world, &subscriber_id, "fsynced");
+    subscriber.subscribed(&mut world, "t", QoS::ExactlyOnce);
+    let (publisher, _) = come(&mut world, &id, "none");
+    world.hold_commits();
+    publisher.publish(&mut world, "t", "one", QoS::ExactlyOnce, 1);
+    (world, id, subscriber_id, subscriber)
+}
+
 /// What its client has published is on the disk of no subscriber's shard: then it is not on disk that it was taken, and it can be sent again.
 #[test]
 fn a_session_that_is_stored_from_now_on_has_taken_what_others_have_on_disk() {
     for shards in [2, 4] {
-        let mut world = stored_world(shards, open_config(), by_name);
-        let (id, subscriber_id) = (id_owned_by(&world, 0, "publisher"), id_owned_by(&world, 1, "subscriber"));
-        let (mut subscriber, _) = come(&mut world, &subscriber_id, "fsynced");
-        subscriber.subscribed(&mut world, "t", QoS::ExactlyOnce);
-        let (publisher, _) = come(&mut world, &id, "none");
-        world.hold_commits();
-        publisher.publish(&mut world, "t", "one", QoS::ExactlyOnce, 1);
+        let (mut world, id, subscriber_id, _) = taken_from_class_none(shards);
         let mut publisher = Client::send_connect(&mut world, 0, &id, of_class("fsynced"));
         world.commit_on(0);
         assert_eq!(publisher.received(&mut world), NOTHING);
@@ -237,13 +244,7 @@ fn a_session_that_is_stored_from_now_on_has_taken_what_others_have_on_disk() {
 #[test]
 fn a_session_that_waits_for_others_to_be_whole_is_whole_then_or_ends() {
     for (shards, class) in [2, 4].into_iter().flat_map(|shards| [(shards, "fsynced"), (shards, "none")]) {
-        let mut world = stored_world(shards, open_config(), by_name);
-        let (id, subscriber_id) = (id_owned_by(&world, 0, "publisher"), id_owned_by(&world, 1, "subscriber"));
-        let (mut subscriber, _) = come(&mut world, &subscriber_id, "fsynced");
-        subscriber.subscribed(&mut world, "t", QoS::ExactlyOnce);
-        let (publisher, _) = come(&mut world, &id, "none");
-        world.hold_commits();
-        publisher.publish(&mut world, "t", "one", QoS::ExactlyOnce, 1);
+        let (mut world, id, _, mut subscriber) = taken_from_class_none(shards);
         Client::send_connect(&mut world, 0, &id, of_class("fsynced"));
         let mut publisher = Client::send_connect(&mut world, 0, &id, of_class(class));
         world.commit_on(0);
